@@ -1,0 +1,343 @@
+package replication
+
+import (
+	"fmt"
+
+	"github.com/mayflydb/mayfly/internal/object"
+)
+
+// A Read decides one get from its owners' answers.
+//
+// It asks one owner for the value and only as many others for headers as make
+// the answer certain; when one fails, or is slow ([Hedge]), the next is asked.
+//
+//   - Found needs r owners' answers; the greatest version wins, and if its value
+//     is not at hand, it is fetched. Owners that are incomplete are not counted,
+//     except in write-once buckets, where whoever holds the value counts.
+//   - Absent needs n-w+1 complete owners that say so, w being the smallest write
+//     quorum the bucket ever had: then no acknowledged put can be elsewhere.
+//   - A found value beats expired, and expired beats absent.
+//   - Anything else is unknown, a retryable error.
+//
+// Invariant: an owner has at most one question open at a time.
+type Read struct {
+	n, r, w   int
+	writeOnce bool
+	owners    [MaxOwners]asked
+	order     [MaxOwners]uint8 // owners, the one to ask first in front
+	done      bool
+}
+
+// asked is where one owner stands.
+type asked struct {
+	open       bool // a question is under way
+	body       bool // it is, or was last, for the value
+	bodyFailed bool // the owner could not give its value; it is not asked for it again
+	answered   bool
+	answer     ReadAnswer
+}
+
+// A ReadStatus is what an owner says about a key.
+type ReadStatus uint8
+
+const (
+	// Failed: no usable answer. Nothing follows from it.
+	Failed ReadStatus = iota
+	// Found: the owner has a record, perhaps a tombstone.
+	Found
+	// Absent: the owner has nothing under the key.
+	Absent
+	// Expired: the key's time is over, or below the owner's drop horizon.
+	Expired
+)
+
+// A ReadAnswer is one owner's answer.
+type ReadAnswer struct {
+	Status   ReadStatus
+	Version  object.Version // of what was found
+	Body     bool           // the value came with it
+	Complete bool           // the owner vouches that it lacks nothing it acknowledged
+	Err      *object.Error  // why it failed
+}
+
+// A ReadEvent is something that happened to a read.
+type ReadEvent struct {
+	Kind   ReadEventKind
+	Owner  int        // for Replied
+	Answer ReadAnswer // for Replied
+}
+
+// A ReadEventKind says what happened.
+type ReadEventKind uint8
+
+const (
+	// Begin starts the read.
+	Begin ReadEventKind = iota + 1
+	// Replied: an owner answered, or the connection to it failed.
+	Replied
+	// Hedge: the answer takes longer than usual; ask one more.
+	Hedge
+	// Over: the caller's time is over.
+	Over
+)
+
+// A ReadAction is something the driver must do.
+type ReadAction struct {
+	Kind  ReadActionKind
+	Owner int
+	Err   *object.Error // for ReplyError
+}
+
+// A ReadActionKind says what to do.
+type ReadActionKind uint8
+
+const (
+	// AskBody: ask the owner for header and value.
+	AskBody ReadActionKind = iota + 1
+	// AskHead: ask the owner for the header only.
+	AskHead
+	// ReplyBody: answer with the value the owner sent. Replies come exactly once, and last but for Mend.
+	ReplyBody
+	// ReplyError: answer that the key is absent, expired, or that it cannot be told.
+	ReplyError
+	// Mend: the owner lacks the version that won, or may.
+	Mend
+)
+
+// NewRead returns the state of a read from n owners, of which r must answer,
+// for a bucket whose smallest write quorum ever was w. prefer lists the owners
+// in the order in which they should be asked: the nearest or quickest first.
+func NewRead(n, r, w int, writeOnce bool, prefer []int) Read {
+	if n < 1 || n > MaxOwners || r < 1 || r > n || w < 1 || w > n || len(prefer) != n {
+		panic(fmt.Sprintf("replication: BUG: a read from %d owners, r=%d, w=%d, %d preferred", n, r, w, len(prefer)))
+	}
+	s := Read{n: n, r: r, w: w, writeOnce: writeOnce}
+	for i, o := range prefer {
+		s.order[i] = uint8(o)
+	}
+	return s
+}
+
+// Done reports whether the read has replied.
+func (s *Read) Done() bool { return s.done }
+
+// Step takes one event and appends the actions it causes to out. After the
+// reply nothing causes anything.
+func (s *Read) Step(ev ReadEvent, out []ReadAction) []ReadAction {
+	if s.done {
+		return out
+	}
+	switch ev.Kind {
+	case Begin:
+		out = s.ask(s.order[0], true, out)
+		for _, o := range s.order[1:max(s.r, s.n-s.w+1)] {
+			out = s.ask(o, false, out)
+		}
+		return out
+	case Replied:
+		if !s.take(ev.Owner, ev.Answer) {
+			return out
+		}
+	case Hedge:
+		return s.hedge(out)
+	case Over:
+		return s.reply(s.unknown(object.CodeDeadline, "the time is over"), out)
+	}
+	return s.decide(out)
+}
+
+// ask opens a question to an owner.
+func (s *Read) ask(owner uint8, body bool, out []ReadAction) []ReadAction {
+	o := &s.owners[owner]
+	o.open, o.body = true, body
+	kind := AskHead
+	if body {
+		kind = AskBody
+	}
+	return append(out, ReadAction{Kind: kind, Owner: int(owner)})
+}
+
+// take records an answer and reports whether it was asked for.
+func (s *Read) take(owner int, a ReadAnswer) bool {
+	o := &s.owners[owner]
+	if !o.open {
+		return false
+	}
+	o.open = false
+	if o.body && !(a.Status == Found && a.Body) {
+		o.bodyFailed = true
+	}
+	if a.Status == Failed && o.answered && o.answer.Status == Found {
+		return true // it told its version before; only its value is out of reach
+	}
+	o.answered, o.answer = true, a
+	return true
+}
+
+// decide replies if the answers at hand suffice, and asks on if they do not.
+func (s *Read) decide(out []ReadAction) []ReadAction {
+	best, counted, absent, expired := s.tally()
+	switch {
+	case best >= 0 && counted >= s.r:
+		return s.found(best, out)
+	case best < 0 && expired > 0 && counted >= s.r:
+		return s.reply(object.Errorf(object.CodeExpired, object.NotDone, "it has expired"), out)
+	case best < 0 && expired == 0 && absent >= s.n-s.w+1:
+		return s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it is not there: %d complete owners of %d say so", absent, s.n), out)
+	}
+	if next, ok := s.next(); ok && !s.enoughOpen(counted) {
+		return s.ask(next, s.wantsBody(), out)
+	}
+	if s.open() > 0 {
+		return out
+	}
+	if next, ok := s.next(); ok {
+		return s.ask(next, s.wantsBody(), out)
+	}
+	return s.reply(s.unknown(object.CodeUnknown, "the others did not answer, or are not complete"), out)
+}
+
+// tally counts the answers: the owner of the greatest version or -1, the
+// answers that count towards r, the complete owners that say absent, and those
+// that say expired.
+func (s *Read) tally() (best, counted, absent, expired int) {
+	best = -1
+	for i := range s.n {
+		o := &s.owners[i]
+		if !o.answered {
+			continue
+		}
+		switch a := o.answer; a.Status {
+		case Found:
+			if a.Complete || s.writeOnce {
+				counted++
+			}
+			if best < 0 || s.better(i, best) {
+				best = i
+			}
+		case Absent:
+			if a.Complete {
+				counted++
+				absent++
+			}
+		case Expired:
+			counted++
+			expired++
+		}
+	}
+	return best, counted, absent, expired
+}
+
+// better reports whether owner i's answer is to be preferred to owner j's: a
+// greater version, or the same one with its value at hand.
+func (s *Read) better(i, j int) bool {
+	a, b := s.owners[i].answer, s.owners[j].answer
+	if c := a.Version.Compare(b.Version); c != 0 {
+		return c > 0
+	}
+	return a.Body && !b.Body
+}
+
+// found replies with the greatest version, or fetches its value first.
+func (s *Read) found(best int, out []ReadAction) []ReadAction {
+	version := s.owners[best].answer.Version
+	if version.Tombstone {
+		return s.mend(version, s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it was deleted"), out))
+	}
+	if s.owners[best].answer.Body {
+		s.done = true
+		return s.mend(version, append(out, ReadAction{Kind: ReplyBody, Owner: best}))
+	}
+	for i := range s.n { // a value of this version may be on its way
+		if o := &s.owners[i]; o.open && o.body {
+			return out
+		}
+	}
+	for _, i := range s.order[:s.n] {
+		if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
+			return s.ask(i, true, out)
+		}
+	}
+	if next, ok := s.next(); ok {
+		return s.ask(next, true, out)
+	}
+	if s.open() > 0 {
+		return out
+	}
+	return s.reply(s.unknown(object.CodeUnavailable, "its value could not be read from any owner that has it"), out)
+}
+
+// hedge asks one more owner: for the value if that is what is missing.
+func (s *Read) hedge(out []ReadAction) []ReadAction {
+	if best, counted, _, _ := s.tally(); best >= 0 && counted >= s.r && !s.owners[best].answer.Body {
+		version := s.owners[best].answer.Version
+		for _, i := range s.order[:s.n] {
+			if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
+				return s.ask(i, true, out)
+			}
+		}
+	}
+	if next, ok := s.next(); ok {
+		return s.ask(next, true, out)
+	}
+	return out
+}
+
+// next returns the next owner that was not asked yet.
+func (s *Read) next() (uint8, bool) {
+	for _, i := range s.order[:s.n] {
+		if o := &s.owners[i]; !o.open && !o.answered {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// enoughOpen reports whether the open questions may still decide the read.
+func (s *Read) enoughOpen(counted int) bool {
+	return counted+s.open() >= max(s.r, s.n-s.w+1)
+}
+
+// wantsBody reports whether no value is at hand or under way.
+func (s *Read) wantsBody() bool {
+	for i := range s.n {
+		o := &s.owners[i]
+		if o.open && o.body || o.answered && o.answer.Body {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Read) open() (n int) {
+	for i := range s.n {
+		if s.owners[i].open {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Read) reply(err *object.Error, out []ReadAction) []ReadAction {
+	s.done = true
+	return append(out, ReadAction{Kind: ReplyError, Err: err})
+}
+
+// mend names the owners that answered without the version that won.
+func (s *Read) mend(version object.Version, out []ReadAction) []ReadAction {
+	for i := range s.n {
+		o := &s.owners[i]
+		if !o.answered {
+			continue
+		}
+		if a := o.answer; a.Status == Absent || a.Status == Found && a.Version != version {
+			out = append(out, ReadAction{Kind: Mend, Owner: i})
+		}
+	}
+	return out
+}
+
+func (s *Read) unknown(code object.Code, why string) *object.Error {
+	_, counted, absent, _ := s.tally()
+	return object.Errorf(code, object.NotDone, "it cannot be told whether it is there: %d of %d owners gave an answer that counts, %d of them absent; %s; try again", counted, s.n, absent, why)
+}
