@@ -54,13 +54,14 @@ const (
 	CodeCorrupt     Code = 16 // bytes failed their checksum
 	CodeUnavailable Code = 17 // not enough replicas answered; retry
 	CodeRefused     Code = 18 // another cluster, format or missing right
+	CodeClosed      Code = 19 // the second of an index row takes no such entry any more; send it as late
 )
 
 var codeNames = [...]string{
 	CodeBadRequest: "bad request", CodeTooLarge: "too large", CodeExpired: "expired", CodeTooFarAhead: "too far ahead",
 	CodeConflict: "conflict", CodeAbsent: "absent", CodeUnknown: "unknown", CodeOverload: "overload", CodeLowSpace: "low space",
 	CodeDisk: "disk", CodeStopping: "stopping", CodeDeadline: "deadline", CodeWrongOwner: "wrong owner", CodeInternal: "internal",
-	CodeUnsupported: "unsupported", CodeCorrupt: "corrupt", CodeUnavailable: "unavailable", CodeRefused: "refused",
+	CodeUnsupported: "unsupported", CodeCorrupt: "corrupt", CodeUnavailable: "unavailable", CodeRefused: "refused", CodeClosed: "closed",
 }
 
 // String returns the code's name, in words.

@@ -253,7 +253,7 @@ func TestErrors(t *testing.T) {
 	if AsError(nil) != nil {
 		t.Error("AsError of nil is an error")
 	}
-	for c := CodeBadRequest; c <= CodeRefused; c++ {
+	for c := CodeBadRequest; c <= CodeClosed; c++ {
 		if strings.HasPrefix(c.String(), "code ") {
 			t.Errorf("code %d has no name", uint8(c))
 		}
