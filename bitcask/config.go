@@ -1,0 +1,89 @@
+package bitcask
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+const (
+	defaultSyncInterval    = time.Second
+	defaultSealAfter       = 120     // seconds
+	defaultMaxHandles      = 1024    // open files
+	defaultMaxSegmentBytes = 1 << 30 // bytes
+	maxSegmentBytes        = 32 << 30
+	defaultMinFree         = 1 << 30 // bytes, or 2 % of the disk if that is less
+	defaultReserve         = 2 << 20 // bytes: manifests of some 60,000 segments
+)
+
+// A Config says whose a disk is and how to use it. Zero values of the optional
+// fields mean their defaults.
+type Config struct {
+	Cluster, Node ID    // required: the disk must be theirs, or new
+	SlotSeconds   int64 // required: the cluster's slot length, seconds
+
+	// Hash is the placement hash (ring.HashBytes); required. Recovery computes it
+	// for records it finds. It must be the one callers pass to Put and Get.
+	Hash func(bucketType, bucket, key []byte) uint64
+
+	// TTL returns a bucket's present TTL in seconds, 0 for never. It is called
+	// with every get and put: it must be quick. Nil means never for all.
+	TTL func(bucketID uint64) (seconds int64)
+
+	// BootID is vfs.BootID(): tells the restart of a process from one of the
+	// machine. Empty counts as a machine start each time.
+	BootID string
+
+	SyncInterval     time.Duration // of SyncInterval buckets; default 1 s
+	SealAfterSeconds int64         // after a slot's end, or its last late record; default 120
+	MaxHandles       int           // open files kept at once, at least 8; default 1024
+	MaxSegmentBytes  int64         // a segment that would grow beyond it is followed by another; default 1 GiB, at most 32 GiB
+	MinFreeBytes     int64         // puts are refused while less is free; default 1 GiB, or 2 % of the disk if that is less
+	Log              *slog.Logger  // default: discards
+
+	reserveBytes int64 // of the reserve file; default 2 MiB, less in tests
+}
+
+// withDefaults returns the configuration with its defaults filled in.
+func (c Config) withDefaults() Config {
+	setDefault(&c.SyncInterval, defaultSyncInterval)
+	setDefault(&c.SealAfterSeconds, defaultSealAfter)
+	setDefault(&c.MaxHandles, defaultMaxHandles)
+	setDefault(&c.MaxSegmentBytes, defaultMaxSegmentBytes)
+	setDefault(&c.reserveBytes, defaultReserve)
+	if c.TTL == nil {
+		c.TTL = func(uint64) int64 { return 0 }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports all faults of the configuration at once.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf("bitcask: "+format, args...))
+		}
+	}
+	fault(c.Cluster == ID{}, "no cluster id")
+	fault(c.Node == ID{}, "no node id")
+	fault(c.Hash == nil, "no placement hash")
+	fault(c.SlotSeconds <= 0, "a slot of %d seconds; it must be positive", c.SlotSeconds)
+	fault(c.SyncInterval < 0, "a sync interval of %v; it must be positive", c.SyncInterval)
+	fault(c.SealAfterSeconds < 0, "sealing %d seconds after a slot's end; it must not be negative", c.SealAfterSeconds)
+	fault(c.MaxHandles < 0 || c.MaxHandles > 0 && c.MaxHandles < 8, "%d file handles; at least 8 are needed", c.MaxHandles)
+	fault(c.MaxSegmentBytes < 0 || c.MaxSegmentBytes > maxSegmentBytes, "segments of %d bytes; at most %d are allowed", c.MaxSegmentBytes, int64(maxSegmentBytes))
+	fault(c.MinFreeBytes < 0, "a reserve of %d bytes; it must not be negative", c.MinFreeBytes)
+	return errors.Join(faults...)
+}

@@ -1,0 +1,188 @@
+package bitcask
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mayflydb/mayfly/internal/object"
+)
+
+// A lane holds the segments of one bucket's slot in a partition (of a plain
+// bucket: all of them), and takes its puts.
+//
+// One put at a time has the lane's appender role (busy): only it touches the
+// active segment's file, makes new segments, and changes what the manifest says
+// of them. It does so without the lock; those that come meanwhile queue up. mu
+// is held for lookups and for bookkeeping, never across input or output.
+type lane struct {
+	store *Store
+	id    laneID
+	timed bool
+
+	mu       sync.RWMutex
+	bucket   Bucket     // as the files or the first put say; no Type while neither has
+	changed  sync.Cond  // on mu: loading ended, the role became free, or an awaited put ended
+	loaded   bool       // segs is complete
+	loading  bool       // somebody is at it
+	found    []segID    // the files on disk, ascending, until loaded
+	unused   []segID    // files that a crash left and that hold nothing
+	segs     []*segment // ascending by seq; copied when it changes
+	active   *segment   // takes the appends; nil if the next put must make one
+	dropped  bool       // expired and gone
+	toDrop   []string   // its files, once dropped, until they are unlinked
+	inflight map[uint64]*putOp
+
+	hasCondemned atomic.Bool // a segment's condemned is not empty
+
+	sealing sync.Mutex // held by the one that seals; only sealing waits for it
+
+	busy       bool
+	waiting    int // goroutines that wait for the role itself, not to be led
+	queue      []*putOp
+	queueBytes int64
+	batch      []*putOp // the role's
+	vector     [][]byte // the role's
+	nextSeq    uint32   // the role's
+	dirty      bool     // the role's: the manifest says that appends may be unsynced
+	lastPut    int64    // seconds: the caller's clock at the last append
+}
+
+func newLane(s *Store, id laneID) *lane {
+	l := &lane{store: s, id: id, timed: id.slot != plainSlot, inflight: map[uint64]*putOp{}}
+	l.changed.L = &l.mu
+	return l
+}
+
+// takeRoleLocked waits until nobody appends and takes the role. Puts go on
+// queueing meanwhile.
+func (l *lane) takeRoleLocked() {
+	l.waiting++
+	for l.busy {
+		l.changed.Wait()
+	}
+	l.waiting--
+	l.busy = true
+}
+
+// lookup appends to dst the places of all records with that hash: those of open
+// segments from memory, those of sealed ones from their hints.
+func (l *lane) lookup(dst []place, hash uint64) ([]place, error) {
+	l.mu.RLock()
+	if !l.loaded {
+		l.mu.RUnlock()
+		if err := l.load(); err != nil {
+			return dst, err
+		}
+		l.mu.RLock()
+	}
+	dst, sealed := l.findLocked(dst, uint32(hash))
+	l.mu.RUnlock()
+	for _, seg := range sealed {
+		var err error
+		if dst, err = l.lookupSealed(dst, seg, uint32(hash)); err != nil {
+			return dst, err
+		}
+	}
+	if l.hasCondemned.Load() {
+		dst = l.dropCondemned(dst)
+	}
+	return dst, nil
+}
+
+// findLocked looks into the keydirs and returns the segments whose hints must
+// be asked.
+func (l *lane) findLocked(dst []place, hash uint32) (found []place, sealed []*segment) {
+	for i, seg := range l.segs {
+		if seg.keydir == nil {
+			if sealed == nil && i == 0 && allSealed(l.segs) {
+				return dst, l.segs // the common case of an old slot; segs is not changed in place
+			}
+			sealed = append(sealed, seg)
+			continue
+		}
+		for loc := range seg.keydir.find(hash) {
+			dst = append(dst, place{seg, loc})
+		}
+	}
+	return dst, sealed
+}
+
+func allSealed(segs []*segment) bool {
+	return !slices.ContainsFunc(segs, func(s *segment) bool { return s.keydir != nil })
+}
+
+// lookupSealed asks a hint. A damaged one is replaced by a scan of the segment.
+func (l *lane) lookupSealed(dst []place, seg *segment, hash uint32) ([]place, error) {
+	const tries = 4 // each after the first means that the segment was sealed anew meanwhile
+	for range tries {
+		hint := seg.sealed.Load()
+		var scratch [8]location
+		found, err := l.store.disk.askHint(scratch[:0], hint, hash)
+		if err == nil {
+			for _, loc := range found {
+				dst = append(dst, place{seg, loc})
+			}
+			return dst, nil
+		}
+		if err != errGone {
+			if err := l.unseal(seg, hint, err); err != nil {
+				return dst, err
+			}
+		}
+		l.mu.RLock()
+		if l.dropped {
+			l.mu.RUnlock()
+			return dst, ErrExpired
+		}
+		if seg.keydir != nil {
+			for loc := range seg.keydir.find(hash) {
+				dst = append(dst, place{seg, loc})
+			}
+			l.mu.RUnlock()
+			return dst, nil
+		}
+		l.mu.RUnlock()
+	}
+	return dst, object.Errorf(object.CodeDisk, object.NotDone, "%s cannot be read", l.store.disk.fs.Path(hintName(seg.data.name)))
+}
+
+func (d *Disk) askHint(dst []location, hint *sealedHint, hash uint32) ([]location, error) {
+	d.stats.hintLookups.Add(1)
+	f, err := d.handles.acquire(&hint.file)
+	if err != nil {
+		return dst, err
+	}
+	defer d.handles.release(&hint.file)
+	return lookupHint(dst, f, &hint.hintHeader, hash)
+}
+
+// insert lists op's record in its segment's keydir, in place of a lesser version
+// of its key unless all are kept. The caller holds mu, or has the segment to itself.
+func (l *lane) insert(op *putOp, keepAll bool) {
+	loc := location{uint32(op.hash), uint32(op.offset / align), uint32(op.size / align), op.version.Short()}
+	minute := minuteOf(l.timed, op.epoch)
+	if op.old.seg == op.seg && !keepAll && op.old.seg != nil && op.version.Compare(op.oldVersion) > 0 &&
+		op.seg.keydir.replace(op.old.location, loc) {
+		op.seg.sums.remove(minute, op.hash, op.oldVersion)
+	} else {
+		op.seg.keydir.insert(loc)
+	}
+	op.seg.sums.add(minute, op.hash, op.version)
+}
+
+// adoptBucketLocked remembers the bucket's fixed properties, and refuses those
+// that are not the files'.
+func (l *lane) adoptBucketLocked(b Bucket) error {
+	b.Sync = 0
+	have := l.bucket
+	if have.Type == "" {
+		l.bucket = b
+		return nil
+	}
+	if have != b {
+		return object.Errorf(object.CodeBadRequest, object.NotDone,
+			"bucket %q of type %q was made with timed=%t and all records kept=%t: these are fixed before the first put", have.Name, have.Type, have.Timed, have.KeepAll)
+	}
+	return nil
+}

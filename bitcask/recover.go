@@ -1,0 +1,319 @@
+package bitcask
+
+import (
+	"errors"
+	"io"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
+)
+
+// load opens the lane's segments: sealed ones by their hints, the others by
+// scanning them. One goroutine does it, others wait; after an error the next
+// one tries again.
+func (l *lane) load() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.loading {
+		l.changed.Wait()
+	}
+	if l.loaded || l.dropped {
+		return nil
+	}
+	l.loading = true
+	found := l.found
+	l.mu.Unlock()
+	segs, bucket, err := l.openAll(found)
+	l.mu.Lock()
+	l.loading = false
+	l.changed.Broadcast()
+	if err != nil {
+		return err
+	}
+	l.segs, l.bucket, l.loaded, l.found = segs, bucket, true, nil
+	if n := len(segs); n > 0 && segs[n-1].keydir != nil && !segs[n-1].retired {
+		l.active = segs[n-1]
+		rec, _ := l.store.evidence.segment(l.active.id)
+		l.dirty = rec.state == segDirty
+	}
+	return nil
+}
+
+// openAll opens the segments found in the directory and misses those the
+// manifest lists besides.
+func (l *lane) openAll(found []segID) (segs []*segment, bucket Bucket, err error) {
+	l.unused = nil
+	here := map[segID]bool{}
+	for _, id := range found {
+		here[id] = true
+		seg := newSegment(id, l.store.partition)
+		l.nextSeq = max(l.nextSeq, id.seq+1)
+		b, err := l.open(seg)
+		if err == errNeverUsed {
+			l.unused = append(l.unused, id)
+			continue
+		}
+		if err != nil {
+			return nil, Bucket{}, err
+		}
+		if b.Type != "" {
+			bucket = b
+		}
+		segs = append(segs, seg)
+	}
+	for _, id := range l.store.evidence.list(func(id segID, _ segRecord) bool { return id.laneID == l.id }) {
+		l.nextSeq = max(l.nextSeq, id.seq+1)
+		if !here[id] {
+			l.store.noteDamage(Damage{File: segName(id, l.store.partition), What: "the segment is missing"}, id.laneID, ReasonMissingSegment)
+		}
+	}
+	return segs, bucket, nil
+}
+
+// open brings one segment into use. It returns the bucket as the segment's
+// header says it, if that was read.
+func (l *lane) open(seg *segment) (Bucket, error) {
+	s := l.store
+	size, err := s.disk.fileSize(seg.data.name)
+	if err != nil {
+		return Bucket{}, err
+	}
+	said, listed := s.evidence.segment(seg.id)
+	sealedSaid := listed && said.state == segSealed
+	if sealedSaid && size < said.length {
+		s.noteDamage(Damage{File: seg.data.name, Offset: size, Bytes: said.length - size, What: "the segment is shorter than when it was sealed"}, l.id, ReasonShortSegment)
+	}
+	h, err := s.disk.openHint(hintName(seg.data.name))
+	if err == nil && (h.segID != seg.id || h.partition != s.partition || h.sealedLength > size || sealedSaid && said.length != h.sealedLength) {
+		err = badFormat(0, "the hint is not this segment's")
+	}
+	if err == nil {
+		seg.generation = h.generation
+		seg.end.Store(h.sealedLength)
+		seg.syncer.synced = h.sealedLength
+		seg.sealed.Store(h)
+		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
+		return Bucket{}, nil
+	}
+	if !vfs.IsNotExist(err) || sealedSaid {
+		s.noteDamage(Damage{File: hintName(seg.data.name), What: err.Error()}, l.id, 0)
+	}
+	trust := trustAll
+	switch {
+	case sealedSaid:
+		size = min(size, said.length)
+		trust = trustSealed
+	case said.suspect || !listed:
+		trust = trustNothing
+	}
+	b, err := l.recover(seg, size, trust)
+	if err == nil && said.suspect {
+		said.suspect = false
+		s.evidence.setLater(seg.id, said)
+	}
+	return b, err
+}
+
+// A trust says what a scan may take for granted.
+type trust uint8
+
+const (
+	trustSealed  trust = iota + 1 // it was synced at this length: whatever is wrong is damage
+	trustAll                      // the kernel has what it was given: the last write may be torn
+	trustNothing                  // the machine stopped: pages may be missing behind good headers, and the tail be anything
+)
+
+// openHint reads the header of a hint.
+func (d *Disk) openHint(name string) (*sealedHint, error) {
+	h := &sealedHint{file: handle{name: name}}
+	f, err := d.handles.acquire(&h.file)
+	if err != nil {
+		return nil, err
+	}
+	h.hintHeader, err = readHintHeader(f)
+	d.handles.release(&h.file)
+	if err != nil {
+		d.handles.drop(&h.file)
+	}
+	return h, err
+}
+
+// recover builds a segment's keydir by scanning size bytes of it. Damage is
+// listed and skipped. Unless it was sealed once, the segment may end in a put
+// that was never finished: this torn tail is cut off.
+func (l *lane) recover(seg *segment, size int64, tr trust) (Bucket, error) {
+	s := l.store
+	f, err := s.disk.handles.acquire(&seg.data)
+	if err != nil {
+		return Bucket{}, diskError(object.NotDone, "opening "+s.disk.fs.Path(seg.data.name), err)
+	}
+	defer s.disk.handles.release(&seg.data)
+	s.disk.stats.recoveries.Add(1)
+	sc := &scanner{f: f, end: size, values: tr == trustNothing || s.evidence.doubted(l.id)}
+	h, err := readSegHeader(f, size)
+	if err == nil {
+		err = s.checkHeader(&h, seg.id)
+	}
+	if err == nil {
+		sc.pos, sc.generation, sc.typ, sc.name = int64(h.size()), h.generation, h.bucket.Type, h.bucket.Name
+	} else {
+		if _, listed := s.evidence.segment(seg.id); neverUsed(listed, size) {
+			return Bucket{}, errNeverUsed
+		}
+		seg.retired = true
+		sc.pos = min(size, segHeaderMin) // no record lies before it
+		s.noteDamage(Damage{File: seg.data.name, Bytes: sc.pos, What: err.Error()}, l.id, ReasonDamage)
+	}
+	end := l.rebuild(seg, sc, h.bucket, tr)
+	seg.generation = sc.generation
+	seg.end.Store(end)
+	if end < size && tr != trustSealed && !seg.retired {
+		s.disk.cutTail(seg, end)
+	}
+	return h.bucket, nil
+}
+
+// errNeverUsed says that a segment is to be left out; its file goes with its slot.
+var errNeverUsed = errors.New("bitcask: the segment was never used")
+
+// neverUsed reports whether a segment without a usable header is what a crash
+// leaves of making one: the manifest lists a segment before it takes a record.
+func neverUsed(listed bool, size int64) bool { return !listed && size <= segHeaderMax }
+
+// checkHeader refuses the header of another segment.
+func (s *Store) checkHeader(h *segHeader, id segID) error {
+	cfg := &s.disk.cfg
+	if h.id() != id || h.partition != s.partition || h.cluster != cfg.Cluster || h.bucket.Timed && h.slotSeconds != cfg.SlotSeconds {
+		return badFormat(0, "the header is another segment's")
+	}
+	return nil
+}
+
+// rebuild fills a segment's keydir from a scan and returns where its last
+// record, or the damage behind it, ends.
+func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64) {
+	s := l.store
+	seg.keydir, seg.sums = &keydir{}, nil
+	end = alignUp(sc.pos)
+	op := &putOp{seg: seg}
+	for {
+		st, ok := sc.next()
+		if !ok {
+			return end
+		}
+		last := st.offset+st.size >= sc.end
+		switch {
+		case st.kind == wholeRecord:
+			l.reinsert(op, &st, b)
+		case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
+			// What was acknowledged of an unsynced tail, the manifest's dirty mark
+			// accounts for.
+			s.noteTorn(seg, st)
+			return end
+		default:
+			s.noteDamage(Damage{File: seg.data.name, Offset: st.offset, Bytes: st.size, What: st.what}, l.id, ReasonDamage)
+		}
+		end = alignUp(st.offset + st.size)
+	}
+}
+
+// reinsert lists a record found by a scan. As when it was put, it replaces a
+// lesser version of its key.
+func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) {
+	h := &st.header
+	op.hash, op.version = l.store.disk.cfg.Hash(h.Type, h.Bucket, h.Key), h.Version()
+	op.offset, op.size = st.offset, alignUp(st.size)
+	if l.timed {
+		op.epoch, _ = epochOf(h.Key)
+	}
+	op.old = place{}
+	keepAll := b.KeepAll || b.Type == "" && h.Kind == object.Delta
+	if !keepAll {
+		l.findOlder(op, h)
+	}
+	l.insert(op, keepAll)
+}
+
+// findOlder sets op.old to the place in op's segment of a record with h's key.
+func (l *lane) findOlder(op *putOp, h *object.Header) {
+	for loc := range op.seg.keydir.find(uint32(op.hash)) {
+		at := place{op.seg, loc}
+		old, _, err := l.store.disk.readHead(at, &op.scratch)
+		if err == nil && string(old.Key) == string(h.Key) {
+			op.old, op.oldVersion = at, old.Version()
+			return
+		}
+	}
+}
+
+// unseal goes back to a keydir, for a segment whose hint cannot be used. The
+// segment is sealed again with a new hint in time.
+func (l *lane) unseal(seg *segment, hint *sealedHint, cause error) error {
+	s := l.store
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.takeRoleLocked()
+	defer l.releaseRoleLocked()
+	if seg.keydir != nil || l.dropped || seg.sealed.Load() != hint {
+		return nil
+	}
+	l.mu.Unlock()
+	s.noteDamage(Damage{File: hint.file.name, What: cause.Error()}, l.id, 0)
+	fresh := newSegment(seg.id, s.partition)
+	_, err := l.recover(fresh, seg.end.Load(), trustSealed)
+	s.disk.handles.drop(&fresh.data)
+	l.mu.Lock()
+	if err != nil {
+		return err
+	}
+	seg.keydir, seg.sums, seg.retired = fresh.keydir, fresh.sums, true
+	return nil
+}
+
+// readSegHeader reads a segment's header from a file of that size.
+func readSegHeader(f vfs.File, size int64) (segHeader, error) {
+	b := make([]byte, min(size, segHeaderMax))
+	if len(b) == 0 {
+		return segHeader{}, errShortHeader
+	}
+	if err := readFull(f, b, 0); err == io.ErrUnexpectedEOF {
+		return segHeader{}, errShortHeader
+	} else if err != nil {
+		return segHeader{}, err
+	}
+	return parseSegHeader(b)
+}
+
+// cutTail removes what follows a segment's last record. It need not succeed:
+// later appends go over it, and sealing records where the segment ends.
+func (d *Disk) cutTail(seg *segment, end int64) {
+	f, err := d.handles.acquire(&seg.data)
+	if err != nil {
+		return
+	}
+	defer d.handles.release(&seg.data)
+	if err := f.Truncate(end); err != nil {
+		d.cfg.Log.Warn("a torn tail could not be cut off", "file", d.fs.Path(seg.data.name), "error", err)
+	}
+}
+
+func (d *Disk) fileSize(name string) (int64, error) {
+	e, err := d.fs.Stat(name)
+	if err != nil {
+		return 0, diskError(object.NotDone, "opening "+d.fs.Path(name), err)
+	}
+	return e.SizeBytes, nil
+}
+
+// epochOf returns the epoch that begins a timed key: decimal digits without a
+// leading zero, up to the first other byte.
+func epochOf[K []byte | string](key K) (epoch int64, ok bool) {
+	const maxEpoch = 1 << 53
+	i := 0
+	for ; i < len(key) && key[i] >= '0' && key[i] <= '9'; i++ {
+		if epoch = epoch*10 + int64(key[i]-'0'); epoch > maxEpoch {
+			return 0, false
+		}
+	}
+	return epoch, i > 0 && i < len(key) && key[0] != '0'
+}

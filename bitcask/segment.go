@@ -1,0 +1,238 @@
+package bitcask
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
+)
+
+// A segment is one file of records. Its states, in order:
+//
+//	active   its lane appends to it; its keydir is in memory
+//	frozen   nothing is appended any more; its keydir is still in memory
+//	sealed   synced, its hint is on disk; no keydir
+//
+// A sealed segment whose hint turns out to be damaged is scanned and is frozen
+// again.
+type segment struct {
+	id         segID
+	generation uint32
+	data       handle
+
+	// Guarded by the lane's mu.
+	keydir *keydir // nil when sealed
+	sums   minutes // when not sealed
+
+	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
+
+	retired bool // the appender's: nothing more is appended, as the header is damaged or a write failed
+
+	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
+
+	end    atomic.Int64 // bytes appended and whole; a multiple of 8; the sealed length at last
+	syncer segSyncer
+}
+
+// A sealedHint is the hint of one sealing.
+type sealedHint struct {
+	hintHeader
+	file handle
+}
+
+// A segSyncer makes a segment's appended bytes durable. Whoever comes first
+// calls the kernel; those who come meanwhile are served by the next call
+// together: group commit.
+type segSyncer struct {
+	mu      sync.Mutex
+	done    sync.Cond
+	synced  int64 // bytes known to be durable
+	running bool
+	failed  error // once a sync has failed, nothing unsynced can be trusted
+	queued  bool  // in the disk's list of segments to sync
+	told    atomic.Bool
+}
+
+func newSegment(id segID, p Partition) *segment {
+	name := segName(id, p)
+	s := &segment{id: id}
+	s.data = handle{name: name, write: true}
+	s.syncer.done.L = &s.syncer.mu
+	return s
+}
+
+// sync returns when the first upTo bytes are durable.
+func (s *segment) sync(d *Disk, upTo int64) error {
+	y := &s.syncer
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for y.synced < upTo {
+		if y.failed != nil {
+			return y.failed
+		}
+		if y.running {
+			y.done.Wait()
+			continue
+		}
+		y.running = true
+		covers := s.end.Load()
+		y.mu.Unlock()
+		err := d.syncFile(&s.data)
+		y.mu.Lock()
+		y.running = false
+		if err != nil {
+			y.failed = err
+		} else {
+			y.synced = max(y.synced, covers)
+		}
+		y.done.Broadcast()
+	}
+	return nil
+}
+
+// unsynced reports whether there are bytes not known to be durable.
+func (s *segment) unsynced() bool {
+	s.syncer.mu.Lock()
+	defer s.syncer.mu.Unlock()
+	return s.syncer.synced < s.end.Load()
+}
+
+// syncFailed reports whether a sync of the segment has failed.
+func (s *segment) syncFailed() bool {
+	s.syncer.mu.Lock()
+	defer s.syncer.mu.Unlock()
+	return s.syncer.failed != nil
+}
+
+// A place is a record in a segment.
+type place struct {
+	seg *segment
+	location
+}
+
+// corruptError reports a record that cannot be used.
+func corruptError(d *Disk, at place, what string) *object.Error {
+	return object.Errorf(object.CodeCorrupt, object.NotDone,
+		"%s: the record at offset %d is damaged (%s): it is to be fetched from another replica", d.fs.Path(at.seg.data.name), at.offset(), what)
+}
+
+// readRecord reads a whole record with one pread. Its header is checked, its
+// value is not. A failure is told of as damage.
+func (s *Store) readRecord(at place) (object.Record, error) {
+	rec, err := s.disk.readRecord(at)
+	if err != nil {
+		s.noteUnreadable(at, err)
+	}
+	return rec, err
+}
+
+func (d *Disk) readRecord(at place) (object.Record, error) {
+	f, err := d.handles.acquire(&at.seg.data)
+	if err != nil {
+		return object.Record{}, readError(d, at, err)
+	}
+	buf := object.NewBuffer(int(at.size()))
+	n, err := f.ReadAt(buf.Bytes(), at.offset())
+	d.handles.release(&at.seg.data)
+	if err != nil && (err != io.EOF || n < frameSize) {
+		buf.Release()
+		return object.Record{}, readError(d, at, err)
+	}
+	rec, err := cutRecord(buf.Bytes()[:n])
+	if err != nil {
+		buf.Release()
+		return object.Record{}, corruptError(d, at, err.Error())
+	}
+	rec.Buf = buf
+	return rec, nil
+}
+
+// cutRecord parses the record in b, which holds its frame and at most its
+// padding besides. The frame need not be right: the header says the same, with
+// a CRC of its own.
+func cutRecord(b []byte) (object.Record, error) {
+	fr, ok := parseFrame(b)
+	b = b[frameSize:]
+	size := fr.recordBytes
+	if !ok {
+		h, n, err := object.ParseHeader(b)
+		if err != nil {
+			return object.Record{}, err
+		}
+		size = n + int(h.ValueBytes)
+	}
+	if size > len(b) || len(b)-size >= align {
+		return object.Record{}, errSizeMismatch
+	}
+	return object.ParseRecord(b[:size])
+}
+
+var errSizeMismatch = errors.New("its length is not what the index says")
+
+// headRead is how much is read of a record to get its header: nearly all are
+// shorter than that.
+const headRead = 512
+
+// readHead reads a record's header into scratch, behind its frame; scratch grows
+// if it must. The header aliases it. A failure is told of as damage.
+func (s *Store) readHead(at place, scratch *[]byte) (object.Header, int, error) {
+	h, n, err := s.disk.readHead(at, scratch)
+	if err != nil {
+		s.noteUnreadable(at, err)
+	}
+	return h, n, err
+}
+
+func (d *Disk) readHead(at place, scratch *[]byte) (object.Header, int, error) {
+	f, err := d.handles.acquire(&at.seg.data)
+	if err != nil {
+		return object.Header{}, 0, readError(d, at, err)
+	}
+	defer d.handles.release(&at.seg.data)
+	b, err := readPart(f, at, scratch, headRead)
+	if err != nil {
+		return object.Header{}, 0, readError(d, at, err)
+	}
+	n, err := object.HeaderSize(b)
+	if err == nil && n > len(b) && frameSize+int64(n) <= at.size() {
+		if b, err = readPart(f, at, scratch, frameSize+n); err != nil {
+			return object.Header{}, 0, readError(d, at, err)
+		}
+	}
+	h, n, err := object.ParseHeader(b)
+	if err != nil {
+		return object.Header{}, 0, corruptError(d, at, err.Error())
+	}
+	if framedSize(h.RecordSize()) != at.size() {
+		return object.Header{}, 0, corruptError(d, at, errSizeMismatch.Error())
+	}
+	return h, n, nil
+}
+
+// readPart reads up to n bytes of a framed record and returns them without the frame.
+func readPart(f vfs.File, at place, scratch *[]byte, n int) ([]byte, error) {
+	n = int(min(int64(n), at.size()))
+	if cap(*scratch) < n {
+		*scratch = make([]byte, max(n, headRead))
+	}
+	b := (*scratch)[:n]
+	got, err := f.ReadAt(b, at.offset())
+	if err != nil && (err != io.EOF || got < frameSize) {
+		return nil, err
+	}
+	return b[frameSize:got], nil
+}
+
+// readError turns a failure to read a record into the caller's error.
+func readError(d *Disk, at place, err error) error {
+	switch {
+	case errors.Is(err, errGone):
+		return ErrExpired
+	case err == io.EOF || vfs.IsNotExist(err):
+		return corruptError(d, at, "the file is shorter, or missing")
+	}
+	return diskError(object.NotDone, "reading "+d.fs.Path(at.seg.data.name), err)
+}

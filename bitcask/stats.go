@@ -1,0 +1,76 @@
+package bitcask
+
+import "sync/atomic"
+
+// counters are the Disk's running counts.
+type counters struct {
+	appends, appendedBytes, records                                                 atomic.Int64
+	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                 atomic.Int64
+	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads              atomic.Int64
+	segmentsMade, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
+}
+
+// Stats are counts since the Disk was opened, and what there is now.
+type Stats struct {
+	Appends, AppendedBytes     int64 // write calls to segments, and their bytes; Records/Appends is how well puts are joined
+	Records                    int64 // appended
+	PutsSame, PutsConflict     int64
+	PutsExpired, PutsLowSpace  int64 // refused
+	PutsOverload               int64 // refused
+	WriteErrors                int64
+	Syncs, SyncErrors          int64 // of segments
+	Gets, Heads, HintLookups   int64
+	BadReads                   int64 // records that fail their checks, or cannot be read
+	Damage                     int64 // stretches set aside, see Store.Damage
+	TornTails                  int64 // cut off
+	SegmentsMade, Sealed       int64
+	Recoveries                 int64 // segments scanned
+	FilesExpired, BytesExpired int64
+
+	OpenFiles                int // kept open now
+	FilesOpened, FilesClosed int64
+	FreeBytes, TotalBytes    int64 // of the file system, as last seen
+	LowSpace                 bool
+	Stores                   int   // open partitions
+	OpenSegments             int   // with a keydir in memory
+	OpenKeys                 int64 // in those
+	KeydirBytes              int64
+	Doubts                   int // slots that may lack records
+}
+
+// Stats returns the Disk's counts. It costs a walk over the slots in use.
+func (d *Disk) Stats() Stats {
+	c := &d.stats
+	st := Stats{
+		Appends: c.appends.Load(), AppendedBytes: c.appendedBytes.Load(), Records: c.records.Load(),
+		PutsSame: c.putsSame.Load(), PutsConflict: c.putsConflict.Load(), PutsExpired: c.putsExpired.Load(),
+		PutsLowSpace: c.putsLowSpace.Load(), PutsOverload: c.putsOverload.Load(), WriteErrors: c.writeErrors.Load(),
+		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(), Gets: c.gets.Load(), Heads: c.heads.Load(),
+		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(),
+		SegmentsMade: c.segmentsMade.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
+		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
+		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),
+	}
+	open, opened, closed := d.handles.counts()
+	st.OpenFiles, st.FilesOpened, st.FilesClosed = open, int64(opened), int64(closed)
+	for _, s := range d.openStores() {
+		st.Stores++
+		st.Doubts += len(s.Doubts())
+		for _, l := range s.lanesWhere(anyLane) {
+			l.addStats(&st)
+		}
+	}
+	return st
+}
+
+func (l *lane) addStats(st *Stats) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, seg := range l.segs {
+		if seg.keydir != nil {
+			st.OpenSegments++
+			st.OpenKeys += int64(seg.keydir.len())
+			st.KeydirBytes += seg.keydir.sizeBytes()
+		}
+	}
+}
