@@ -1,0 +1,793 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/tail/cursor"
+)
+
+var (
+	agg1 = index.Writer{Name: "agg-1", Incarnation: 1}
+	agg2 = index.Writer{Name: "agg-2", Incarnation: 2}
+)
+
+// inBubble runs a test on fake time with a hub over a store, and checks that no
+// buffer is left over.
+func inBubble(t *testing.T, cfg Config, f func(t *testing.T, m *memStore, h *Hub)) {
+	t.Helper()
+	before, _ := object.Live()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemStore("ams")
+		h := New(m, cfg, slog.New(slog.DiscardHandler))
+		f(t, m, h)
+		h.Close()
+		m.close()
+	})
+	if after, _ := object.Live(); after != before {
+		t.Errorf("%d buffers leaked", after-before)
+	}
+}
+
+func subscribe(t *testing.T, h *Hub, o Options) *Subscription {
+	t.Helper()
+	s, err := h.Subscribe(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A pushed blob is with its reader at once, with the publisher's own bytes.
+func TestPushIsImmediate(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		now := time.Now().Unix()
+		start := time.Now()
+		updates := m.put(agg1, blobKey(now, "ams", "web", 0), "hello")
+		publish(h, updates)
+		item := next(t, s, time.Second)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+		if item.Kind != KindBlob || string(item.Blob.Record.Value()) != "hello" || item.Blob.Record.Buf != updates[0].Bodies[0].Buf {
+			t.Errorf("got %s, %q", describe(&item), item.Blob.Record.Value())
+		}
+		if m.gets != 0 {
+			t.Errorf("%d reads of bodies", m.gets)
+		}
+		item.Release()
+	})
+}
+
+// What no push announced, the index brings a second later.
+func TestMissedPushIsFound(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		now := time.Now().Unix()
+		m.put(agg1, blobKey(now, "ams", "web", 0), "hello")
+		item := next(t, s, 2*time.Second)
+		if item.Kind != KindBlob || string(item.Blob.Record.Value()) != "hello" {
+			t.Errorf("got %s", describe(&item))
+		}
+		item.Release()
+		if n := h.Counters().Unannounced; n != 1 {
+			t.Errorf("%d found", n)
+		}
+	})
+}
+
+// script drives one writer through seconds: hello in the second before, blobs,
+// final.
+func script(m *memStore, h *Hub, seconds int64, perSecond int) {
+	first := time.Now().Unix() + 1
+	publish(h, m.add(event.IndexKey{Epoch: first - 1, DC: "ams"}, hello(agg1)))
+	for s := first; s < first+seconds; s++ {
+		time.Sleep(time.Until(time.Unix(s+1, 0)) + 300*time.Millisecond)
+		for n := range perSecond {
+			publish(h, m.put(agg1, blobKey(s, "ams", "web", n), "v"))
+		}
+		key := event.IndexKey{Epoch: s, DC: "ams"}
+		publish(h, m.add(key, m.finalOf(agg1, key)))
+	}
+}
+
+// A second is told complete as soon as the last final is pushed, after its blobs.
+func TestWatermarkFollowsFinal(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		start := time.Now().Unix()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { script(m, h, 3, 2) })
+		for _, want := range []string{"web:nl:0", "web:nl:1", "complete"} {
+			for epoch := start + 1; epoch <= start+1; epoch++ {
+				item := next(t, s, 3*time.Second)
+				if got := describe(&item); !strings.HasSuffix(got, want) {
+					t.Errorf("got %s, want %s", got, want)
+				}
+				item.Release()
+			}
+		}
+		if late := time.Since(time.Unix(start+2, 0)); late != 300*time.Millisecond {
+			t.Errorf("complete after %v", late)
+		}
+	})
+}
+
+// collect reads items until the time is up, and releases them.
+func collect(t *testing.T, s *Subscription, during time.Duration) (items []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), during)
+	defer cancel()
+	for {
+		item, err := s.Next(ctx)
+		if err != nil {
+			return items
+		}
+		items = append(items, describe(&item))
+		item.Release()
+	}
+}
+
+func contains(items []string, part string) int {
+	n := 0
+	for _, i := range items {
+		if strings.Contains(i, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestWatermarkStates(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		start := time.Now().Unix()
+		script(m, h, 2, 1) // start+1 and start+2; then the writer is silent
+		items := collect(t, s, 20*time.Second)
+		for _, want := range []struct {
+			part string
+			n    int
+		}{
+			{"watermark 946684800 ams no writers", 1},
+			{"watermark 946684801 ams complete", 1},
+			{"watermark 946684802 ams complete", 1},
+			{"watermark 946684803 ams incomplete: agg-1/0000000000000001 is silent", 1},
+			{"watermark 946684812 ams incomplete", 1}, // the tenth second after its last word
+			{"watermark 946684813 ams no writers", 1},
+		} {
+			if got := contains(items, want.part); got != want.n {
+				t.Errorf("%q came %d times, want %d", want.part, got, want.n)
+			}
+		}
+		if start != 946684800 {
+			t.Error("the bubble's time has changed")
+		}
+		if t.Failed() {
+			t.Log(strings.Join(items, "\n"))
+		}
+	})
+}
+
+// Incomplete becomes complete when the blob turns up while the second is open; a
+// reader is told both.
+func TestIncompleteThenComplete(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{WithoutBodies: true})
+		epoch := time.Now().Unix() + 1
+		key := event.IndexKey{Epoch: epoch, DC: "ams"}
+		publish(h, m.add(event.IndexKey{Epoch: epoch - 1, DC: "ams"}, hello(agg1)))
+		rec := record(agg1, blobKey(epoch, "ams", "web", 0), "v")
+		defer rec.Release()
+		_, delta, _ := index.DeltaOf(&rec.Header)
+		f := index.FinalOf(&delta.Sections[0])
+		time.Sleep(2500 * time.Millisecond)
+		publish(h, m.add(key, marks(agg1, func(s *index.Section) { s.Final = &f })))
+		items := collect(t, s, 5*time.Second) // until 7.5 s, 6.5 s after its beginning
+		publish(h, m.add(key, delta))
+		items = append(items, collect(t, s, 100*time.Millisecond)...)
+		items = slices.DeleteFunc(items, func(i string) bool { return !strings.Contains(i, "946684801") })
+		want := []string{
+			"watermark 946684801 ams incomplete: of agg-1/0000000000000001 0 of 1 blobs are at hand",
+			"blob 946684801:ams:web:nl:0",
+			"watermark 946684801 ams complete",
+		}
+		if !slices.Equal(items, want) {
+			t.Errorf("got\n%s", strings.Join(items, "\n"))
+		}
+	})
+}
+
+// When rows cannot be read with certainty, that is what a tail says; it goes on
+// delivering, and says more when they can.
+func TestUncertainIndex(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		var until time.Time
+		m.certain = func(event.IndexKey) bool { return time.Now().After(until) }
+		until = time.Now().Add(12 * time.Second)
+		s := subscribe(t, h, Options{WithoutBodies: true})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { script(m, h, 3, 1) })
+		items := collect(t, s, 11*time.Second)
+		if got := contains(items, "watermark 946684801 ams unknown"); got != 1 {
+			t.Errorf("unknown came %d times", got)
+		}
+		if contains(items, "complete") > 0 || contains(items, "blob") != 3 {
+			t.Errorf("got %v", items)
+		}
+		items = collect(t, s, 10*time.Second)
+		if got := contains(items, "watermark 946684801 ams complete"); got != 1 {
+			t.Errorf("complete came %d times in %v", got, items)
+		}
+	})
+}
+
+// The window does not move past what could not be read, and a reader's cursor
+// neither.
+func TestUncertainIsNotFinished(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		start := time.Now().Unix()
+		m.certain = func(k event.IndexKey) bool { return k.Epoch != start+3 || !k.Late }
+		s := subscribe(t, h, Options{})
+		collect(t, s, 40*time.Second)
+		if low := cursorOf(t, s).Low(); low != start+3 {
+			t.Errorf("the cursor is at %d, want %d", low-start, 3)
+		}
+		m.mu.Lock()
+		m.certain = nil
+		m.mu.Unlock()
+		collect(t, s, 10*time.Second)
+		if low := cursorOf(t, s).Low(); low < start+20 {
+			t.Errorf("the cursor is at %d", low-start)
+		}
+	})
+}
+
+func cursorOf(t *testing.T, s *Subscription) *cursor.Cursor {
+	t.Helper()
+	c, err := cursor.Parse(s.Cursor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A blob that comes after its second was closed is delivered with the second it
+// arrived in; who resumes from an older cursor gets it once.
+func TestLateArrival(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		old := blobKey(time.Now().Unix()-500, "ams", "web", 0)
+		from := time.Now().Unix()
+		time.Sleep(time.Second)
+		publish(h, m.put(agg1, old, "late"))
+		item := next(t, s, time.Second)
+		if got := describe(&item); got != "blob "+old.String()+" late" || item.Arrival != from+1 {
+			t.Errorf("got %s, arrival %d", got, item.Arrival-from)
+		}
+		item.Release()
+		time.Sleep(time.Minute)
+		for name, o := range map[string]Options{
+			"from its own second":  {From: old.Epoch, WithoutBodies: true},
+			"from just before":     {From: from, WithoutBodies: true},
+			"from its own arrival": {From: from + 1, WithoutBodies: true},
+		} {
+			s := subscribe(t, h, o)
+			if got := contains(collect(t, s, 5*time.Second), "blob"); got != 1 {
+				t.Errorf("%s it came %d times", name, got)
+			}
+			s.Close()
+		}
+		s2 := subscribe(t, h, Options{From: from + 2})
+		if got := contains(collect(t, s2, 5*time.Second), "blob"); got != 0 {
+			t.Errorf("from after its arrival it came %d times", got)
+		}
+	})
+}
+
+// A reader that begins in the past gets all of it, with watermarks, and is live
+// afterwards.
+func TestFromAnEpoch(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		start := time.Now().Unix()
+		script(m, h, 50, 3)
+		s := subscribe(t, h, Options{From: start})
+		items := collect(t, s, time.Second)
+		if blobs, complete := contains(items, "blob"), contains(items, " complete"); blobs != 150 || complete != 50 {
+			t.Errorf("%d blobs, %d complete seconds", blobs, complete)
+		}
+		if h.Counters().Behind != 0 || h.Counters().CatchUpSeconds == 0 {
+			t.Errorf("%+v", h.Counters())
+		}
+		publish(h, m.put(agg2, blobKey(time.Now().Unix(), "ams", "cron", 0), "now"))
+		item := next(t, s, 10*time.Millisecond)
+		if got := describe(&item); !strings.Contains(got, ":cron:") {
+			t.Errorf("got %s", got)
+		}
+		item.Release()
+	})
+}
+
+// Cutting a tail anywhere and resuming it with its cursor gives what one tail
+// gives, each item once.
+func TestResumeAnywhere(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		start := time.Now().Unix()
+		whole := subscribe(t, h, Options{WithoutBodies: true})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { script(m, h, 30, 2) })
+		want := collect(t, whole, 60*time.Second)
+		for _, step := range []int{1, 3, 7} {
+			var got []string
+			o := Options{From: start, WithoutBodies: true}
+			for range 400 {
+				s := subscribe(t, h, o)
+				for range step {
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+					item, err := s.Next(ctx)
+					cancel()
+					if err != nil {
+						break
+					}
+					got = append(got, describe(&item))
+				}
+				o = Options{Cursor: s.Cursor(), WithoutBodies: true}
+				s.Close()
+			}
+			if got, want := until(start+50, got), until(start+50, want); !slices.Equal(got, want) {
+				t.Errorf("in steps of %d: %d items, want %d", step, len(got), len(want))
+			}
+		}
+	})
+}
+
+// A reader that keeps its own cursor from the items resumes as well.
+func TestReadersOwnCursor(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		own := cursor.New(time.Now().Unix())
+		s := subscribe(t, h, Options{})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { script(m, h, 30, 2) })
+		for range 50 {
+			item := next(t, s, 10*time.Second)
+			own.Add(item.Arrival, item.ID())
+			own.Finish(item.Low)
+			item.Release()
+		}
+		time.Sleep(time.Minute)
+		rest := collect(t, subscribe(t, h, Options{Cursor: own.String(), WithoutBodies: true}), time.Second)
+		same := collect(t, s, time.Second)
+		if rest, same := until(own.Low()+50, rest), until(own.Low()+50, same); !slices.Equal(rest, same) {
+			t.Errorf("resumed: %d items, went on: %d", len(rest), len(same))
+		}
+	})
+}
+
+// until sorts items, without the watermarks from that second on: time goes on
+// while one test compares several tails.
+func until(second int64, items []string) []string {
+	return sorted(slices.DeleteFunc(slices.Clone(items), func(i string) bool {
+		var epoch int64
+		n, _ := fmt.Sscanf(i, "watermark %d", &epoch)
+		return n == 1 && epoch >= second
+	}))
+}
+
+func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }
+
+// A reader that stops loses nothing: its queue overflows, it reads the index when
+// it comes back, and ends up live.
+func TestSlowReaderCatchesUp(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.QueueItems, cfg.QueueBytes = 16, 1000
+	inBubble(t, cfg, func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		script(m, h, 100, 5)
+		if n := h.Counters(); n.Overflows != 1 || n.WaitingItems > 16 || n.WaitingBytes > 1000 || n.Behind != 1 {
+			t.Errorf("%+v", n)
+		}
+		items := collect(t, s, 10*time.Second)
+		if got, unique := contains(items, "blob"), len(slices.Compact(sorted(items))); got != 500 || unique != len(items) {
+			t.Errorf("%d blobs, %d items, %d unique", got, len(items), unique)
+		}
+		if n := h.Counters(); n.Behind != 0 || n.WaitingItems != 0 || n.WaitingBytes != 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// What waits for a reader is not behind its cursor: who goes away with a full
+// queue and resumes gets it.
+func TestCursorOfSlowReader(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		script(m, h, 60, 2)
+		item := next(t, s, time.Second)
+		item.Release()
+		if low := cursorOf(t, s).Low(); low > item.Arrival {
+			t.Errorf("the cursor is at %d, the reader at %d", low, item.Arrival)
+		}
+		rest := collect(t, subscribe(t, h, Options{Cursor: s.Cursor()}), time.Second)
+		if got := contains(rest, "blob"); got != 119 {
+			t.Errorf("%d blobs are left", got)
+		}
+	})
+}
+
+// Rows of a dc that nobody wants any more are not read.
+func TestUnwantedDC(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		m.dcs = append(m.dcs, "fra")
+		subscribe(t, h, Options{DC: "ams"})
+		fra := subscribe(t, h, Options{DC: "fra"})
+		time.Sleep(5500 * time.Millisecond)
+		fra.Close()
+		reads := func(dc string) (n int) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for key, k := range m.reads {
+				if key.DC == dc {
+					n += k
+				}
+			}
+			return n
+		}
+		fraReads, amsReads := reads("fra"), reads("ams")
+		time.Sleep(30 * time.Second)
+		if reads("fra") > fraReads || reads("ams") == amsReads {
+			t.Errorf("%d reads of fra and %d of ams since", reads("fra")-fraReads, reads("ams")-amsReads)
+		}
+		if fraReads == 0 {
+			t.Error("fra was not read at all")
+		}
+	})
+}
+
+// A slow reader costs the others nothing, and bodies that do not fit are read
+// again.
+func TestBodiesThatDoNotFit(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TotalBytes = 2000
+	inBubble(t, cfg, func(t *testing.T, m *memStore, h *Hub) {
+		slow, quick := subscribe(t, h, Options{}), subscribe(t, h, Options{})
+		now := time.Now().Unix()
+		for n := range 20 {
+			publish(h, m.put(agg1, blobKey(now, "ams", "web", n), "value"))
+			item := next(t, quick, time.Millisecond)
+			item.Release()
+		}
+		if n := h.Counters(); n.WaitingBytes > 2000 || n.WaitingItems != 20 || n.Overflows != 0 {
+			t.Errorf("%+v", n)
+		}
+		for range 20 {
+			item := next(t, slow, time.Millisecond)
+			if string(item.Blob.Record.Value()) != "value" {
+				t.Errorf("got %s", describe(&item))
+			}
+			item.Release()
+		}
+		if m.gets == 0 {
+			t.Error("no body was read again")
+		}
+	})
+}
+
+func TestFilters(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		m.dcs = append(m.dcs, "fra")
+		now := time.Now().Unix()
+		subs := map[string]*Subscription{
+			"all":      subscribe(t, h, Options{From: now}),
+			"fra":      subscribe(t, h, Options{From: now, DC: "f*"}),
+			"web,cron": subscribe(t, h, Options{From: now, Type: "web,cron", DC: "ams"}),
+			"none":     subscribe(t, h, Options{From: now, Subtype: "de"}),
+		}
+		for _, kind := range []string{"web", "cron", "lb"} {
+			for _, dc := range []string{"ams", "fra"} {
+				publish(h, m.put(agg1, blobKey(now, dc, kind, 0), "v"))
+			}
+		}
+		for name, want := range map[string]int{"all": 6, "fra": 3, "web,cron": 2, "none": 0} {
+			items := collect(t, subs[name], 10*time.Second)
+			if got := contains(items, "blob"); got != want {
+				t.Errorf("%s: %d blobs, want %d", name, got, want)
+			}
+			if got := contains(items, " fra "); (got > 0) != (name != "web,cron") {
+				t.Errorf("%s: %d watermarks of fra", name, got)
+			}
+		}
+	})
+}
+
+// The shards of a tail are disjoint and together everything.
+func TestShards(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		now := time.Now().Unix()
+		var subs []*Subscription
+		for i := range 3 {
+			subs = append(subs, subscribe(t, h, Options{From: now, Shard: i, Shards: 3, WithoutBodies: true}))
+		}
+		for n := range 60 {
+			publish(h, m.put(agg1, blobKey(now, "ams", "web", n), "v"))
+		}
+		total := 0
+		for i, s := range subs {
+			for _, item := range collect(t, s, time.Millisecond) {
+				key, err := event.ParseKey(strings.TrimPrefix(item, "blob "))
+				if err != nil || Shard(key, 3) != i {
+					t.Errorf("shard %d got %s", i, item)
+				}
+				total++
+			}
+		}
+		if total != 60 {
+			t.Errorf("%d blobs in all", total)
+		}
+	})
+}
+
+// What is erased is not delivered, also when it is found out only on reading.
+func TestErased(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		now := time.Now().Unix()
+		gone, there := blobKey(now, "ams", "web", 0), blobKey(now, "ams", "web", 1)
+		rec := record(agg1, gone, "v")
+		_, delta, _ := index.DeltaOf(&rec.Header)
+		publish(h, m.add(gone.Index(), delta)) // without its body
+		rec.Release()
+		m.erase(gone)
+		publish(h, m.put(agg1, there, "v"))
+		item := next(t, s, time.Second)
+		if got := describe(&item); got != "blob "+there.String() {
+			t.Errorf("got %s", got)
+		}
+		item.Release()
+		time.Sleep(time.Minute)
+		for _, withoutBodies := range []bool{false, true} {
+			s := subscribe(t, h, Options{From: now, WithoutBodies: withoutBodies})
+			if items := collect(t, s, time.Second); contains(items, "blob") != 1 || contains(items, "gap") != 0 {
+				t.Errorf("got %v", items)
+			}
+		}
+	})
+}
+
+// What the index names and nobody can read is told, after some attempts; what
+// passes is waited for.
+func TestUnreadableBodies(t *testing.T) {
+	for _, row := range []struct {
+		code object.Code
+		gap  bool
+	}{
+		{object.CodeAbsent, true}, {object.CodeCorrupt, true}, {object.CodeExpired, true},
+		{object.CodeUnavailable, false}, {object.CodeOverload, false},
+	} {
+		t.Run(row.code.String(), func(t *testing.T) {
+			inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+				until := time.Now().Add(30 * time.Second)
+				m.getErr = func(event.Key) error {
+					if time.Now().Before(until) {
+						return object.Errorf(row.code, object.Done, "no")
+					}
+					return nil
+				}
+				s := subscribe(t, h, Options{})
+				key := blobKey(time.Now().Unix(), "ams", "web", 0)
+				m.put(agg1, key, "v") // no push: it is read
+				item := next(t, s, 40*time.Second)
+				switch {
+				case row.gap && (item.Kind != KindGap || item.Gap.Key != key || !errors.Is(item.Gap.Err, row.code)):
+					t.Errorf("got %s", describe(&item))
+				case !row.gap && (item.Kind != KindBlob || time.Now().Before(until)):
+					t.Errorf("got %s", describe(&item))
+				}
+				item.Release()
+			})
+		})
+	}
+}
+
+// Who resumes after his data has expired is told of the gap and goes on from what
+// is left.
+func TestExpiredSeconds(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		start := time.Now().Unix()
+		script(m, h, 60, 1)
+		horizon := start + 20
+		m.rowErr = func(k event.IndexKey) error {
+			if k.Epoch < horizon {
+				return object.Errorf(object.CodeExpired, object.Done, "expired")
+			}
+			return nil
+		}
+		s := subscribe(t, h, Options{From: start - 1_000_000, WithoutBodies: true})
+		item := next(t, s, time.Second)
+		if item.Kind != KindGap || item.Gap.First != start-1_000_000 || item.Gap.Last != horizon-1 || item.Low != horizon {
+			t.Errorf("got %s", describe(&item))
+		}
+		if low := cursorOf(t, s).Low(); low != horizon {
+			t.Errorf("the cursor is at %d", low-start)
+		}
+		items := collect(t, s, time.Second)
+		if got := contains(items, "blob"); got != 41 { // start+20 to start+60
+			t.Errorf("%d blobs", got)
+		}
+	})
+}
+
+// Two values under one key, from a partial put that met another: each is
+// delivered once, by what can be read.
+func TestTwoClaimsToOneKey(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		key := blobKey(time.Now().Unix(), "ams", "web", 0)
+		publish(h, m.put(agg1, key, "first"))
+		item := next(t, s, time.Millisecond)
+		item.Release()
+		time.Sleep(time.Millisecond)
+		m.put(agg2, key, "second") // found in the index
+		item = next(t, s, 2*time.Second)
+		if got := string(item.Blob.Record.Value()); got != "second" {
+			t.Errorf("got %q", got)
+		}
+		item.Release()
+		// Both entries lead to the same body, in the window and in the past.
+		for _, pause := range []time.Duration{0, time.Minute} {
+			time.Sleep(pause)
+			newcomer := subscribe(t, h, Options{From: key.Epoch})
+			if items := collect(t, newcomer, time.Second); contains(items, "blob") != 1 {
+				t.Errorf("after %v a newcomer got %v", pause, items)
+			}
+			newcomer.Close()
+		}
+	})
+}
+
+func TestNextEnds(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s, other := subscribe(t, h, Options{}), subscribe(t, h, Options{})
+		cause := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() { time.Sleep(time.Millisecond); cancel(cause) }()
+		if _, err := s.Next(ctx); err != cause {
+			t.Errorf("got %v", err)
+		}
+		publish(h, m.put(agg1, blobKey(time.Now().Unix(), "ams", "web", 0), "v"))
+		go func() { time.Sleep(time.Millisecond); s.Close() }()
+		item := next(t, s, time.Second) // goes on after the context's end
+		item.Release()
+		if _, err := s.Next(t.Context()); !errors.Is(err, object.CodeStopping) {
+			t.Errorf("after Close: %v", err)
+		}
+		s.Close() // again
+		item = next(t, other, time.Second)
+		item.Release()
+		go func() { time.Sleep(time.Millisecond); h.Close() }()
+		if _, err := other.Next(t.Context()); err != ErrClosed {
+			t.Errorf("after the hub's Close: %v", err)
+		}
+		if _, err := h.Subscribe(Options{}); err != ErrClosed {
+			t.Errorf("subscribing to a closed hub: %v", err)
+		}
+		publish(h, m.put(agg1, blobKey(time.Now().Unix(), "ams", "web", 1), "v")) // ignored
+	})
+}
+
+// A source that hangs holds up nothing but what hangs on it, and not Close.
+func TestHangingSource(t *testing.T) {
+	before, _ := object.Live()
+	synctest.Test(t, func(t *testing.T) {
+		m := &hangingStore{memStore: newMemStore("ams")}
+		h := New(m, DefaultConfig(), slog.New(slog.DiscardHandler))
+		s := subscribe(t, h, Options{})
+		time.Sleep(5 * time.Second)
+		publish(h, m.put(agg1, blobKey(time.Now().Unix(), "ams", "web", 0), "v"))
+		item := next(t, s, time.Millisecond)
+		item.Release()
+		items := collect(t, s, 30*time.Second)
+		if contains(items, "unknown") == 0 || contains(items, "complete") > 0 {
+			t.Errorf("got %v", items)
+		}
+		behind := subscribe(t, h, Options{From: time.Now().Unix() - 1000})
+		go func() { time.Sleep(time.Second); behind.Close() }()
+		if _, err := behind.Next(t.Context()); err != ErrClosed {
+			t.Errorf("closed while it reads: %v", err)
+		}
+		h.Close()
+		m.close()
+	})
+	if after, _ := object.Live(); after != before {
+		t.Errorf("%d buffers leaked", after-before)
+	}
+}
+
+type hangingStore struct{ *memStore }
+
+func (m *hangingStore) Row(ctx context.Context, _ event.IndexKey) (index.Row, bool, error) {
+	<-ctx.Done()
+	return index.Row{}, false, ctx.Err()
+}
+
+// Without subscriptions a hub reads nothing and remembers nothing.
+func TestIdleHub(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{})
+		publish(h, m.put(agg1, blobKey(time.Now().Unix(), "ams", "web", 0), "v"))
+		s.Close()
+		time.Sleep(time.Second)
+		reads := h.Counters().RowReads
+		publish(h, m.put(agg1, blobKey(time.Now().Unix(), "ams", "web", 1), "v"))
+		time.Sleep(time.Minute)
+		if n := h.Counters(); n.RowReads != reads || n.WindowBlobs != 0 || n.Subscriptions != 0 || n.WaitingBytes != 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// More blobs than the window may remember, or a clock that jumps: seconds are
+// given up, and the readers read them themselves.
+func TestWindowIsBounded(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.WindowBlobs = 1024
+	inBubble(t, cfg, func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{WithoutBodies: true})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { script(m, h, 30, 200) })
+		items := collect(t, s, 90*time.Second)
+		if got, unique := contains(items, "blob"), len(slices.Compact(sorted(items))); got != 6000 || unique != len(items) {
+			t.Errorf("%d blobs, %d items, %d unique", got, len(items), unique)
+		}
+		if n := h.Counters(); n.GivenUpSeconds == 0 || n.Behind != 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+func TestSubscribeRefuses(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Subscriptions = 1
+	inBubble(t, cfg, func(t *testing.T, m *memStore, h *Hub) {
+		now := time.Now().Unix()
+		for name, row := range map[string]struct {
+			o    Options
+			code object.Code
+		}{
+			"from and cursor":   {Options{From: 1, Cursor: cursor.New(1).String()}, object.CodeBadRequest},
+			"a bad cursor":      {Options{Cursor: "mft1.x"}, object.CodeBadRequest},
+			"negative":          {Options{From: -1}, object.CodeBadRequest},
+			"far ahead":         {Options{From: now + 1000}, object.CodeTooFarAhead},
+			"a cursor ahead":    {Options{Cursor: cursor.New(now + 1000).String()}, object.CodeTooFarAhead},
+			"shard past":        {Options{Shard: 3, Shards: 3}, object.CodeBadRequest},
+			"shard of none":     {Options{Shard: 1}, object.CodeBadRequest},
+			"a bad pattern":     {Options{DC: "a b"}, object.CodeBadRequest},
+			"an empty one":      {Options{Type: "web,"}, object.CodeBadRequest},
+			"a long one":        {Options{Type: strings.Repeat("a", 200)}, object.CodeBadRequest},
+			"many alternatives": {Options{Type: strings.Repeat("a,", 4000) + "a"}, object.CodeBadRequest},
+		} {
+			if s, err := h.Subscribe(row.o); !errors.Is(err, row.code) || s != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		subscribe(t, h, Options{})
+		if _, err := h.Subscribe(Options{}); !errors.Is(err, object.CodeOverload) {
+			t.Errorf("one too many: %v", err)
+		}
+	})
+}

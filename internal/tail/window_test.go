@@ -1,0 +1,315 @@
+package tail
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/index"
+)
+
+// When a row is read, by its age: the specification of the index traffic a hub
+// causes.
+func TestDueAt(t *testing.T) {
+	cfg := DefaultConfig()
+	w := newWindow(&cfg, 1000_000)
+	for _, row := range []struct {
+		name      string
+		late      bool
+		certainAt int64 // seconds after the row's second began; -1 never
+		age       int64 // milliseconds since then
+		want      int64 // seconds since then; -1 not due
+	}{
+		{"not before its second has ended", false, -1, 999, -1},
+		{"as it ends", false, -1, 1000, 1},
+		{"each second", false, 1, 2100, 2},
+		{"while later watermarks need it", false, 9, 10_900, 10},
+		{"then no more", false, 10, 15_000, 10},
+		{"unless it was not certain", false, 9, 15_000, 15},
+		{"until it can be finished", false, 10, 20_000, 20},
+		{"again if that was not certain", false, 19, 21_000, 21},
+		{"no more when it is finished", false, 20, 25_000, 20},
+		{"less often after a while", false, 19, 34_000, 30},
+		{"a late list each second", true, 1, 2000, 2},
+		{"while it is open", true, 5, 9000, 5},
+		{"and when it can be finished", true, 5, 20_500, 20},
+	} {
+		const T = 1000
+		r := &rowState{key: event.IndexKey{Epoch: T, DC: "ams", Late: row.late}}
+		if row.certainAt >= 0 {
+			r.certainAt = (T + row.certainAt) * 1000
+		}
+		want := (T + row.want) * 1000
+		if row.want < 0 {
+			want = 0
+		}
+		if got := w.dueAt(r, T*1000+row.age); got != want {
+			t.Errorf("%s: %d, want %d", row.name, got-T*1000, want-T*1000)
+		}
+	}
+}
+
+// A second leaves the window only when its watermark was told, however early its
+// own rows were read.
+func TestWatermarkBeforeFinish(t *testing.T) {
+	cfg := DefaultConfig()
+	c := newCore(cfg)
+	const now = 1_000_000_000
+	f := testFeed(&cfg, now/1000-20)
+	c.subscribe(now, f)
+	c.step(now, []string{"ams"})
+	low := c.window.low
+	answer := func(wanted func(event.IndexKey) bool) {
+		for _, r := range c.window.inOrder(0) {
+			if wanted(r.key) {
+				c.answered(now, now, r.key, index.Row{}, true)
+			}
+		}
+	}
+	answer(func(k event.IndexKey) bool { return k.Epoch >= low })
+	c.step(now, []string{"ams"})
+	for q, ok, _ := c.take(f); ok; q, ok, _ = c.take(f) {
+		if q.mark.second < low+index.ExpectedSeconds {
+			t.Errorf("told of second %d: %v", q.mark.second-low, q.mark.verdict)
+		}
+	}
+	if c.window.low != low {
+		t.Errorf("low rose by %d s", c.window.low-low)
+	}
+	answer(func(k event.IndexKey) bool { return k.Epoch < low })
+	c.step(now, []string{"ams"})
+	if q, ok, _ := c.take(f); !ok || q.mark == nil || q.mark.second != low || q.mark.verdict.State != index.NoWriters {
+		t.Errorf("got %+v", q.mark)
+	}
+	if c.window.low != low+1 {
+		t.Errorf("low rose by %d s", c.window.low-low)
+	}
+}
+
+// That nothing can be known is said when it was tried, not before.
+func TestUnknownNeedsAnAttempt(t *testing.T) {
+	cfg := DefaultConfig()
+	c := newCore(cfg)
+	const now = 1_000_000_000
+	f := testFeed(&cfg, now/1000-20)
+	c.subscribe(now, f)
+	c.step(now, []string{"ams"})
+	for _, key := range c.reads(1000) {
+		if key.Epoch != now/1000-25 {
+			c.answered(now, now, key, index.Row{}, key.Epoch >= now/1000-20)
+		}
+	}
+	if q, ok, _ := c.take(f); ok && q.mark.second <= now/1000-15 {
+		t.Errorf("told of second %d: %v", q.mark.second-now/1000, q.mark.verdict)
+	}
+	c.answered(now, now, event.IndexKey{Epoch: now/1000 - 25, DC: "ams"}, index.Row{}, false)
+	if q, ok, _ := c.take(f); !ok || q.mark.verdict.State != index.Unknown {
+		t.Errorf("got %+v", q.mark)
+	}
+}
+
+// The same row is not read twice at once, no more than allowed are, and those that
+// have waited longest come first.
+func TestReadsAreBoundedAndFair(t *testing.T) {
+	c := newCore(DefaultConfig())
+	now := int64(1_000_000_000)
+	c.subscribe(now, testFeed(&c.cfg, now/1000))
+	c.step(now, []string{"ams"})
+	seen := map[event.IndexKey]bool{}
+	for {
+		keys := c.reads(3)
+		if len(keys) > 3 {
+			t.Fatalf("%d at once", len(keys))
+		}
+		if len(keys) == 0 {
+			break
+		}
+		for _, k := range keys {
+			if seen[k] {
+				t.Errorf("%v twice", k)
+			}
+			seen[k] = true
+		}
+		c.step(now, []string{"ams"}) // finds those due that are not under way
+	}
+	if want := 30 + 20; len(seen) != want { // with the ten seconds before, and 20 late lists
+		t.Errorf("%d rows, want %d", len(seen), want)
+	}
+
+	// With room for four reads a second, each in vain, every row is tried in turn.
+	for key := range seen {
+		c.answered(now, now, key, index.Row{}, false)
+	}
+	clear(seen)
+	for range 30 {
+		now += 1000
+		c.step(now, []string{"ams"})
+		for _, key := range c.reads(4) {
+			c.answered(now, now, key, index.Row{}, false)
+			seen[key] = true
+		}
+	}
+	for key, r := range c.window.rows {
+		if key.Epoch < now/1000-30 && !seen[key] {
+			t.Errorf("%v was not tried, last at %d", key, r.triedAt)
+		}
+	}
+}
+
+// The core is a function of what it is told: twice the same story, twice the same
+// reads and the same items in the same order.
+func TestCoreIsDeterministic(t *testing.T) {
+	run := func() (story []string) {
+		c := newCore(DefaultConfig())
+		c.cfg.TotalBytes = 3000
+		now := int64(1_000_000_000)
+		feeds := []*feed{testFeed(&c.cfg, now/1000-20), testFeed(&c.cfg, now/1000-5), testFeed(&c.cfg, now/1000)}
+		for _, f := range feeds {
+			c.subscribe(now, f)
+		}
+		for n := range 40 {
+			now += 700
+			u := pushOf(now/1000-int64(n%7), n)
+			c.publish(now, &u)
+			c.step(now, []string{"fra", "ams", "lon"})
+			for _, key := range c.reads(5 + n%20) {
+				story = append(story, "read "+key.String())
+				c.answered(now, now, key, index.Row{}, n%3 > 0)
+			}
+			for i, f := range feeds {
+				for q, ok, _ := c.take(f); ok; q, ok, _ = c.take(f) {
+					story = append(story, fmt.Sprint(i, " ", q.arrival(), " ", q.id()))
+					c.delivered(f, &q, q.id())
+				}
+			}
+		}
+		return story
+	}
+	first := run()
+	for range 5 {
+		if again := run(); !slices.Equal(again, first) {
+			t.Fatal("the same story ended otherwise")
+		}
+	}
+	if len(first) < 200 {
+		t.Errorf("only %d things happened", len(first))
+	}
+}
+
+// After any sequence of pushes, answers and steps, the window knows what it
+// remembers, and low only rises.
+func TestWindowInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := DefaultConfig()
+		cfg.WindowBlobs = 40
+		c := newCore(cfg)
+		now := int64(1_000_000_000)
+		f := testFeed(&cfg, now/1000)
+		c.subscribe(now, f)
+		low := c.window.low
+		n := 0
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				u := pushOf(now/1000-rapid.Int64Range(0, 30).Draw(t, "ago"), n)
+				n++
+				c.publish(now, &u)
+			},
+			"time": func(t *rapid.T) { now += rapid.Int64Range(0, 3000).Draw(t, "millis") },
+			"jump": func(t *rapid.T) { now += rapid.SampledFrom([]int64{-5000, 30_000, 1_000_000}).Draw(t, "jump") },
+			"step": func(t *rapid.T) {
+				c.step(now, []string{"ams"})
+				for _, key := range c.reads(rapid.IntRange(0, 80).Draw(t, "limit")) {
+					c.answered(now, now, key, index.Row{}, rapid.Bool().Draw(t, "certain"))
+				}
+			},
+			"read": func(t *rapid.T) {
+				if q, ok, _ := c.take(f); ok {
+					c.delivered(f, &q, q.id())
+				}
+			},
+			"": func(t *rapid.T) { checkCore(t, c, f, &low) },
+		})
+	})
+}
+
+func checkCore(t *rapid.T, c *core, f *feed, low *int64) {
+	w := c.window
+	if w.low < *low {
+		t.Fatalf("low went back by %d s", *low-w.low)
+	}
+	*low = w.low
+	blobs := 0
+	for key, r := range w.rows {
+		if key != r.key || key.Epoch < w.low && (len(r.blobs) > 0 || key.Late) || key.Epoch < w.low-index.ExpectedSeconds {
+			t.Fatalf("row %v with %d blobs, low %d", key, len(r.blobs), w.low)
+		}
+		for _, b := range r.blobs {
+			if _, ok := w.seen[b.id]; !ok {
+				t.Fatalf("%v is not seen", b.key)
+			}
+			blobs++
+			if f.live && f.lacksBlob(b) {
+				t.Fatalf("a live feed lacks %v", b.key)
+			}
+		}
+	}
+	if blobs != len(w.seen) {
+		t.Fatalf("%d blobs, %d seen", blobs, len(w.seen))
+	}
+	if f.live && f.cursor.Low() > max(w.low, 1_000_000) {
+		t.Fatalf("the cursor is at %d, the window at %d", f.cursor.Low(), w.low)
+	}
+	for id := range f.queued {
+		if f.cursor.Has(id) {
+			t.Fatal("delivered and waiting")
+		}
+	}
+	if f.queue.len() != len(f.queued) {
+		t.Fatalf("%d wait, %d queued", f.queue.len(), len(f.queued))
+	}
+}
+
+// pushOf is an update with one blob.
+func pushOf(epoch int64, n int) Update {
+	rec := record(agg1, blobKey(epoch, "ams", "web", n), "v")
+	defer rec.Release()
+	key, delta, err := index.DeltaOf(&rec.Header)
+	if err != nil {
+		panic(err)
+	}
+	return Update{Index: key, Delta: delta}
+}
+
+// The ring is a queue, whatever its room.
+func TestRing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r ring
+		var m []int64
+		n := int64(0)
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(t *rapid.T) {
+				for range rapid.IntRange(1, 900).Draw(t, "n") {
+					n++
+					r.push(waiting{gap: &Gap{First: n}})
+					m = append(m, n)
+				}
+			},
+			"pop": func(t *rapid.T) {
+				for range min(len(m), rapid.IntRange(1, 2000).Draw(t, "n")) {
+					if got := r.pop().gap.First; got != m[0] {
+						t.Fatalf("got %d, want %d", got, m[0])
+					}
+					m = m[1:]
+				}
+			},
+			"": func(t *rapid.T) {
+				if r.len() != len(m) || len(m) == 0 && len(r.items) > keptRoom {
+					t.Fatalf("%d of %d, room %d", r.len(), len(m), len(r.items))
+				}
+			},
+		})
+	})
+}
