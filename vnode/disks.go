@@ -1,0 +1,86 @@
+package vnode
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// TTLs returns what bitcask.Config.TTL asks for: the TTL of a bucket, by id, in
+// the present set. Those of undeclared buckets are 0: they keep things for ever.
+func TTLs(present func() *bucket.Set) func(bucketID uint64) (seconds int64) {
+	book := &rulebook{present: present}
+	return func(id uint64) int64 {
+		if r := book.current().byID[id]; r != nil {
+			return r.TTLSeconds
+		}
+		return 0
+	}
+}
+
+// OnDisks returns a node's disks as the Set sees them. A partition stays on the
+// disk that has it; a new one goes to the disk with the fewest. They are the
+// caller's to maintain and to close, the latter after the last use of the Set.
+// At least one disk is needed.
+func OnDisks(disks ...*bitcask.Disk) (Disks, error) {
+	if len(disks) == 0 {
+		panic("vnode: BUG: a node without a disk")
+	}
+	d := &onDisks{disks: disks, where: make(map[ring.Partition]int), count: make([]int, len(disks))}
+	for i, disk := range disks {
+		partitions, err := disk.Partitions()
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range partitions {
+			d.place(ring.Partition(p), i)
+		}
+	}
+	return d, nil
+}
+
+type onDisks struct {
+	disks []*bitcask.Disk
+
+	mu    sync.Mutex
+	where map[ring.Partition]int // index of the partition's disk
+	count []int                  // partitions on each disk
+}
+
+// place notes where a partition is. If two disks have it, as after one was
+// brought back that had been replaced, the first one listed counts.
+func (d *onDisks) place(p ring.Partition, disk int) {
+	if _, known := d.where[p]; !known {
+		d.where[p] = disk
+		d.count[disk]++
+	}
+}
+
+func (d *onDisks) Store(p ring.Partition) (Storage, error) {
+	return d.diskOf(p).Store(bitcask.Partition(p))
+}
+
+func (d *onDisks) diskOf(p ring.Partition) *bitcask.Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.where[p]; !known {
+		fewest := 0
+		for i, n := range d.count {
+			if n < d.count[fewest] {
+				fewest = i
+			}
+		}
+		d.place(p, fewest)
+	}
+	return d.disks[d.where[p]]
+}
+
+func (d *onDisks) Partitions() ([]ring.Partition, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(d.where), ring.Partition.Compare), nil
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package vnode
+
+const raceBuild = false
