@@ -1,0 +1,142 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/wire"
+)
+
+// A Client makes calls to nodes. Any number of goroutines may use it at once. It
+// connects when it is first needed, and anew when a connection is lost.
+type Client struct {
+	cfg       Config
+	endpoints []*endpoint
+	next      atomic.Uint32 // which endpoint the next call tries first
+	budget    retryBudget
+	inFlight  *wire.Budget
+	lastStamp atomic.Int64 // microseconds; the greatest timestamp given out
+	stats     counters
+	dial      func(ctx context.Context, address string) (net.Conn, error)
+	closed    chan struct{}
+	closing   atomic.Bool
+}
+
+// New returns a Client that has not connected yet. The error tells all that is
+// wrong with cfg.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	c := &Client{
+		cfg:      cfg,
+		budget:   newRetryBudget(cfg.RetryBudget),
+		inFlight: wire.NewBudget(cfg.MaxInFlightBytes),
+		dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+		closed: make(chan struct{}),
+	}
+	for _, a := range cfg.Addrs {
+		c.endpoints = append(c.endpoints, newEndpoint(c, a))
+	}
+	c.next.Store(rand.Uint32())
+	return c, nil
+}
+
+// Dial is New and a first connection: it fails, with a sentence for each
+// address, if none of the nodes can be talked to.
+func Dial(ctx context.Context, cfg Config) (*Client, error) {
+	c, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var faults []error
+	for _, e := range c.endpoints {
+		_, err := e.conn(ctx, false)
+		if err == nil {
+			return c, nil
+		}
+		faults = append(faults, err)
+	}
+	c.Close()
+	return nil, unreachable(faults)
+}
+
+// Close ends all connections, and with them the calls and tails under way. It
+// returns when the Client's goroutines have ended. A closed Client makes no
+// calls.
+func (c *Client) Close() error {
+	if c.closing.Swap(true) {
+		<-c.closed
+		return nil
+	}
+	for _, e := range c.endpoints {
+		e.close()
+	}
+	close(c.closed)
+	return nil
+}
+
+// errClosed is what calls of a closed Client get.
+func errClosed() error {
+	return object.Errorf(object.CodeStopping, object.NotDone, "the client is closed")
+}
+
+// stampMicros returns a timestamp for an object: the clock's, and greater than
+// any given out before, so that of two puts by one client the later one wins.
+func (c *Client) stampMicros() int64 {
+	for {
+		last := c.lastStamp.Load()
+		stamp := max(c.cfg.Now().UnixMicro(), last+1)
+		if c.lastStamp.CompareAndSwap(last, stamp) {
+			return stamp
+		}
+	}
+}
+
+// Stats are a Client's counts since it was made.
+type Stats struct {
+	Calls         uint64 // operations asked for; a tail counts as one
+	Failures      uint64 // of these, that returned an error which is not an answer (absent, expired, conflict, …)
+	Retries       uint64 // repetitions made
+	RetriesDenied uint64 // repetitions not made for want of budget
+	Dials         uint64 // connections made
+	DialFailures  uint64 // connections that could not be made
+	Corrupt       uint64 // values whose checksum did not match
+	TailResumes   uint64 // tails that went on after an interruption
+	InFlightBytes int64  // now
+}
+
+type counters struct {
+	calls, failures, retries, denied, dials, dialFailures, corrupt, resumes atomic.Uint64
+}
+
+// Stats returns the Client's counts.
+func (c *Client) Stats() Stats {
+	return Stats{
+		Calls: c.stats.calls.Load(), Failures: c.stats.failures.Load(),
+		Retries: c.stats.retries.Load(), RetriesDenied: c.stats.denied.Load(),
+		Dials: c.stats.dials.Load(), DialFailures: c.stats.dialFailures.Load(),
+		Corrupt: c.stats.corrupt.Load(), TailResumes: c.stats.resumes.Load(),
+		InFlightBytes: c.inFlight.InUse(),
+	}
+}
+
+// sleep waits for d, or until ctx ends or the Client is closed, which it reports.
+func (c *Client) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-c.closed:
+	}
+	return false
+}
