@@ -1,0 +1,243 @@
+// Package node assembles one node: disks, vnodes, the index, the hub of tails
+// and the native door, and the goroutine that keeps them up. It is what
+// `mayfly serve`, `mayfly demo` and the tests start.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/native"
+	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/internal/tail"
+	"github.com/mayflydb/mayfly/internal/vfs"
+	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/ring"
+	"github.com/mayflydb/mayfly/vnode"
+)
+
+// A Node is one running node. It is made by [Start] and ended by [Node.Close].
+type Node struct {
+	cfg      Config
+	id       ring.NodeID
+	disks    []*bitcask.Disk
+	history  *ring.History
+	buckets  atomic.Pointer[bucket.Set]
+	ttls     atomic.Pointer[map[bucket.ID]int64] // of buckets
+	vnodes   *vnode.Set
+	store    *Store
+	hub      *tail.Hub
+	server   *wire.Server
+	listener net.Listener
+
+	stop   context.CancelFunc // ends the upkeep
+	wg     sync.WaitGroup     // upkeep and server
+	ready  atomic.Bool        // recovered, and not stopping
+	served error              // why the server ended, if it did by itself
+}
+
+// Start opens the data directories, which are made if they are missing, and
+// serves them. The error says what to change; nothing was written to a directory
+// that is not this node's. A node always starts on directories of its own: what
+// is damaged in them is set aside, logged and counted.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	// The address comes first: a port in use is the likeliest mistake, and costs
+	// nothing to find.
+	ln, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, listener: ln}
+	n.setBuckets(cfg.Buckets)
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.closeDisks(), ln.Close())
+	}
+	n.serve()
+	return n, nil
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen on %s: another program uses the port: stop it, or choose another address: %w", address, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s: choose an address of this machine and a port from 1 to 65535 that you may use: %w", address, err)
+	}
+	return ln, nil
+}
+
+// open opens the disks and what is made of them.
+func (n *Node) open() error {
+	dirs := make([]vfs.FS, len(n.cfg.Data))
+	for i, path := range n.cfg.Data {
+		dir, err := vfs.MakeDir(path)
+		if err != nil {
+			return fmt.Errorf("data directory %s: %w", path, err)
+		}
+		dirs[i] = dir
+	}
+	me, err := whoAmI(dirs)
+	if err != nil {
+		return err
+	}
+	n.id = me
+	for _, dir := range dirs {
+		d, err := bitcask.OpenDisk(dir, n.engineConfig(), n.cfg.Now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		n.disks = append(n.disks, d)
+	}
+	if err := dirs[0].MkdirAll(nodeDir); err != nil {
+		return fmt.Errorf("data directory %s: %w", n.cfg.Data[0], err)
+	}
+	if n.history, err = openHistory(dirs[0], n.cfg, me); err != nil {
+		return err
+	}
+	buckets, err := openBuckets(dirs[0], n.cfg.Buckets)
+	if err != nil {
+		return err
+	}
+	n.setBuckets(buckets)
+	dcs, err := openDCs(dirs[0])
+	if err != nil {
+		return err
+	}
+	disks, err := vnode.OnDisks(n.disks...)
+	if err != nil {
+		return err
+	}
+	n.vnodes, err = vnode.NewSet(vnode.Config{
+		Buckets: n.buckets.Load, History: func() *ring.History { return n.history },
+		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
+		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
+	}, disks)
+	if err != nil {
+		return err
+	}
+	n.store = newStore(n, dcs)
+	n.hub = tail.New(tailSource{n.store}, n.tailConfig(), n.cfg.Log)
+	n.store.hub = n.hub
+	return nil
+}
+
+func (n *Node) engineConfig() bitcask.Config {
+	return bitcask.Config{
+		Cluster: clusterID(n.cfg.Cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
+		Hash: ring.Hash[[]byte, []byte], TTL: n.ttl, BootID: vfs.BootID(),
+		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
+		MaxHandles: n.cfg.MaxHandles, MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
+	}
+}
+
+func (n *Node) tailConfig() tail.Config {
+	cfg := tail.DefaultConfig()
+	cfg.LatenessSeconds = n.cfg.LatenessSeconds
+	cfg.TotalBytes = n.cfg.TailBufferBytes
+	cfg.QueueBytes = min(cfg.QueueBytes, cfg.TotalBytes)
+	return cfg
+}
+
+// setBuckets changes what the buckets promise, from now on: a new TTL counts for
+// what is stored already.
+func (n *Node) setBuckets(set *bucket.Set) {
+	ttls := make(map[bucket.ID]int64, set.Len())
+	for p := range set.All() {
+		ttls[p.ID()] = p.TTLSeconds
+	}
+	n.ttls.Store(&ttls)
+	n.buckets.Store(set)
+}
+
+// ttl tells the engine a bucket's present TTL. Undeclared buckets have none.
+func (n *Node) ttl(bucketID uint64) int64 { return (*n.ttls.Load())[bucket.ID(bucketID)] }
+
+// serve starts the door and the upkeep.
+func (n *Node) serve() {
+	n.server = wire.NewServer(wire.ServerConfig{
+		Handler:   native.NewHandler(n.store),
+		Logger:    n.cfg.Log,
+		Hello:     wire.Hello{Cluster: clusterID(n.cfg.Cluster), Node: wire.ID(n.id), Name: n.cfg.Name},
+		History:   n.wireHistory,
+		UserBytes: n.cfg.MaxInFlightBytes, NodeBytes: n.cfg.MaxInFlightBytes,
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.wg.Go(func() {
+		if err := n.server.Serve(n.listener); err != nil {
+			n.cfg.Log.Error("the listener failed; restart the node", "address", n.Addr().String(), "error", err)
+			n.served = err
+			n.ready.Store(false)
+		}
+	})
+	n.wg.Go(func() { n.upkeep(ctx) })
+}
+
+func (n *Node) wireHistory() wire.History {
+	v := n.history.Version()
+	return wire.History{Era: v.Era, Index: v.Index}
+}
+
+func (n *Node) info() proto.Info {
+	v := n.history.Version()
+	i := proto.Info{
+		Node: n.id.String(), Name: n.cfg.Name, Cluster: n.cfg.Cluster, Version: n.cfg.Version,
+		Era: v.Era, HistoryIndex: v.Index, Partitions: 1 << n.history.Newest().Bits(),
+		SlotSeconds: n.cfg.SlotSeconds, LatenessSeconds: n.cfg.LatenessSeconds, AheadSeconds: n.cfg.AheadSeconds,
+		NowMicros: n.cfg.Now().UnixMicro(), Ready: n.Ready(), DCs: n.store.dcs.names(),
+	}
+	for p := range n.buckets.Load().All() {
+		i.Buckets = append(i.Buckets, p)
+	}
+	return i
+}
+
+// Addr returns the address the native protocol is served on.
+func (n *Node) Addr() net.Addr { return n.listener.Addr() }
+
+// ID returns the node's id: random, kept in its data directories.
+func (n *Node) ID() ring.NodeID { return n.id }
+
+// Store returns the node's data, as its doors see it.
+func (n *Node) Store() *Store { return n.store }
+
+// Ready tells whether the node has recovered and serves.
+func (n *Node) Ready() bool { return n.ready.Load() }
+
+// Close ends the node: no new requests, those under way get until ctx ends,
+// tails are told to go elsewhere, disks are synced and marked clean. The error
+// tells what may have to be recovered at the next start.
+func (n *Node) Close(ctx context.Context) error {
+	n.ready.Store(false)
+	n.stop()
+	n.hub.Close() // its readers are handlers of the server
+	faults := []error{n.server.Shutdown(ctx)}
+	n.wg.Wait()
+	return errors.Join(append(faults, n.closeDisks())...)
+}
+
+func (n *Node) closeDisks() error {
+	var faults []error
+	for _, d := range n.disks {
+		faults = append(faults, d.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// String names the node in messages.
+func (n *Node) String() string {
+	return fmt.Sprintf("%s (%s) on %s, data in %s", n.cfg.Name, n.id, n.Addr(), strings.Join(n.cfg.Data, ", "))
+}

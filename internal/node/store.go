@@ -1,0 +1,357 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/tail"
+	"github.com/mayflydb/mayfly/vnode"
+)
+
+// A Store is the node's data as its doors see it: it routes objects to vnodes,
+// keeps the index in step with the blobs, and tells the hub.
+//
+// Its methods may be called by any goroutine. Records handed in are the
+// caller's; what is kept past the call is retained. Errors are *object.Error:
+// they say whether the thing was not done, may have been done, or was.
+type Store struct {
+	vnodes  *vnode.Set
+	buckets func() *bucket.Set
+	hub     *tail.Hub
+	now     func() time.Time
+	dcs     *dcSet
+	rows    *grouper
+	puts    *latency
+	gets    *latency
+	deltas  *latency
+	log     *slog.Logger
+	info    func() proto.Info
+	batches chan struct{} // one token a goroutine that puts records of a batch
+}
+
+func newStore(n *Node, dcs *dcSet) *Store {
+	s := &Store{
+		vnodes: n.vnodes, buckets: n.buckets.Load, now: n.cfg.Now, dcs: dcs, log: n.cfg.Log,
+		puts:    newLatency("put", "Time a put took, to its acknowledgement."),
+		gets:    newLatency("get", "Time a get took."),
+		deltas:  newLatency("delta", "Time a delta of the index took to be written."),
+		batches: make(chan struct{}, batchPutters),
+	}
+	s.info = n.info
+	s.rows = newGrouper(s.writeDelta)
+	return s
+}
+
+// batchPutters bounds the goroutines that put records of batches, over all
+// batches: enough to keep several files and a group commit busy.
+const batchPutters = 64
+
+// Put stores one record, or deletes if it is a tombstone. When it returns nil
+// the object is as durable as its bucket's sync policy asks and, in an indexed
+// bucket, in the index of its second.
+func (s *Store) Put(ctx context.Context, rec object.Record) error {
+	start := time.Now()
+	indexed, err := s.putOne(rec)
+	if err == nil && indexed {
+		err = s.list(ctx, []object.Record{rec})[0]
+	}
+	s.puts.observe(time.Since(start), err)
+	return wireError(err)
+}
+
+// PutBatch stores records side by side and then writes one delta for each index
+// row they belong to. It returns an error a record, nil for those that are
+// stored and listed.
+func (s *Store) PutBatch(ctx context.Context, recs []object.Record) []error {
+	start := time.Now()
+	errs := make([]error, len(recs))
+	indexed := make([]bool, len(recs))
+	var wg sync.WaitGroup
+	for i := range recs {
+		put := func() { indexed[i], errs[i] = s.putOne(recs[i]) }
+		select {
+		case s.batches <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-s.batches }()
+				put()
+			})
+		default:
+			put()
+		}
+	}
+	wg.Wait()
+
+	var listed []object.Record
+	var at []int
+	for i := range recs {
+		if indexed[i] && errs[i] == nil {
+			listed, at = append(listed, recs[i]), append(at, i)
+		}
+	}
+	for j, err := range s.list(ctx, listed) {
+		errs[at[j]] = err
+	}
+	for i := range errs {
+		s.puts.observe(time.Since(start), errs[i])
+		errs[i] = wireError(errs[i])
+	}
+	return errs
+}
+
+// putOne stores a record and reports whether it must be listed in the index.
+func (s *Store) putOne(rec object.Record) (indexed bool, err error) {
+	if rec.Kind == object.Delta {
+		return false, object.Errorf(object.CodeBadRequest, object.NotDone, "an index delta was put as an object: use the operation for the index")
+	}
+	if err := object.ValidateFields(rec.Metadata); err != nil {
+		return false, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	// The value is checked here once: what the store would keep for days must be
+	// what the writer sent.
+	if err := rec.Verify(); err != nil {
+		return false, object.Errorf(object.CodeCorrupt, object.NotDone, "%w: it was damaged on its way, send it again", err)
+	}
+	if _, err := s.vnodes.Put(s.now(), rec); err != nil {
+		return false, err
+	}
+	return isIndexed(&rec.Header), nil
+}
+
+// isIndexed reports whether a record belongs to the bucket whose puts are indexed.
+func isIndexed(h *object.Header) bool {
+	return string(h.Bucket) == bucket.Events && string(h.Type) == bucket.DefaultType
+}
+
+// list writes the index entries of blobs that are stored, one delta a row, and
+// publishes them to the hub. It returns an error a record.
+func (s *Store) list(ctx context.Context, recs []object.Record) []error {
+	errs := make([]error, len(recs))
+	groups := make(map[event.IndexKey][]int)
+	var order []event.IndexKey
+	deltas := make([]index.Row, len(recs))
+	for i := range recs {
+		key, delta, err := index.DeltaOf(&recs[i].Header)
+		if err != nil {
+			errs[i] = object.Errorf(object.CodeBadRequest, object.MaybeDone, "%w", err)
+			continue
+		}
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key], deltas[i] = append(groups[key], i), delta
+	}
+	for _, key := range order {
+		members := groups[key]
+		rows := make([]index.Row, len(members))
+		for j, i := range members {
+			rows[j] = deltas[i]
+		}
+		bodies := make([]object.Record, len(members))
+		for j, i := range members {
+			bodies[j] = recs[i]
+		}
+		err := s.addToRow(ctx, key, index.Merge(rows...), bodies)
+		for _, i := range members {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// addToRow adds to an index row, as late entries if its second is closed, and
+// publishes what it added. The blobs it names are stored already: an error means
+// that they may be found, or may not.
+func (s *Store) addToRow(ctx context.Context, key event.IndexKey, delta index.Row, bodies []object.Record) error {
+	err := s.rows.add(ctx, key, delta)
+	if errors.Is(err, vnode.ErrClosed) {
+		return s.addLate(ctx, key, delta, bodies)
+	}
+	if err != nil {
+		return maybeDone(err)
+	}
+	s.publish(key, delta, bodies)
+	return nil
+}
+
+// lateTries bounds how often a late list is tried: one more would mean that
+// each took longer than a list stays open.
+const lateTries = 4
+
+// addLate lists what came after its second was closed: first in the late list of
+// the present second, then, marked so, in the row it was meant for. Hellos and
+// finals for a closed second are refused: they would change what was said of it.
+func (s *Store) addLate(ctx context.Context, key event.IndexKey, delta index.Row, bodies []object.Record) error {
+	var err error
+	for range lateTries {
+		arrival := s.now().Unix()
+		marked, list := index.Relist(key, delta, arrival)
+		if list.Empty() {
+			return object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s is closed: hello, final and goodbye come too late for it", key.Epoch, key.DC)
+		}
+		lateKey := index.LateKey(key, arrival)
+		err = s.rows.add(ctx, lateKey, list)
+		if errors.Is(err, vnode.ErrClosed) {
+			continue // it waited too long; the next second's list
+		}
+		if err == nil && !marked.Empty() {
+			err = s.rows.add(ctx, key, marked)
+		}
+		if err != nil {
+			return maybeDone(err)
+		}
+		s.publish(lateKey, list, bodies)
+		return nil
+	}
+	return maybeDone(err)
+}
+
+// writeDelta makes one delta durable. It is the grouper's write.
+func (s *Store) writeDelta(_ context.Context, key event.IndexKey, delta index.Row) error {
+	start := time.Now()
+	_, err := s.vnodes.AppendDelta(s.now(), key, delta)
+	s.deltas.observe(time.Since(start), err)
+	return err
+}
+
+// Add adds entries that a vnode found missing to an index row: it makes Store a
+// vnode.Index. What a closed second cannot take late is dropped.
+func (s *Store) Add(ctx context.Context, key event.IndexKey, delta index.Row) error {
+	return s.addToRow(ctx, key, delta, nil)
+}
+
+// A tailSource is what the hub reads: the store, blobs by their parsed key.
+type tailSource struct{ *Store }
+
+// DCs returns the data centres with data.
+func (s tailSource) DCs() []string { return s.dcs.names() }
+
+// Get returns a blob.
+func (s tailSource) Get(ctx context.Context, key event.Key) (object.Record, error) {
+	var text [event.MaxKeyBytes]byte
+	return s.Store.Get(ctx, []byte(bucket.DefaultType), []byte(bucket.Events), key.AppendTo(text[:0]))
+}
+
+func (s *Store) publish(key event.IndexKey, delta index.Row, bodies []object.Record) {
+	if err := s.dcs.add(key.DC); err != nil {
+		s.log.Warn("the list of data centres was not kept", "dc", key.DC, "error", err)
+	}
+	s.hub.Publish(tail.Update{Index: key, Delta: delta, Bodies: bodies})
+}
+
+// AppendIndex adds a writer's word to the index row of a second: hello, final,
+// goodbye. Entries are refused: they come with their blobs.
+func (s *Store) AppendIndex(ctx context.Context, key event.IndexKey, delta index.Row) error {
+	switch {
+	case key.Late:
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "late lists are the store's own: nobody writes to them")
+	case delta.Empty():
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "the delta says nothing")
+	case delta.Len() > 0:
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "entries of the index are made by putting their blobs")
+	}
+	if err := delta.ValidateFor(key); err != nil {
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	err := s.rows.add(ctx, key, delta)
+	if errors.Is(err, vnode.ErrClosed) {
+		return object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s is closed: hello, final and goodbye come too late for it", key.Epoch, key.DC)
+	}
+	if err != nil {
+		return wireError(err)
+	}
+	s.publish(key, delta, nil)
+	return nil
+}
+
+// Get returns an object with its value. The caller releases the record. Errors:
+// CodeAbsent, CodeExpired, CodeUnknown and the storage's.
+func (s *Store) Get(_ context.Context, bucketType, name, key []byte) (rec object.Record, err error) {
+	start := time.Now()
+	defer func() { s.gets.observe(time.Since(start), err) }()
+	ref := vnode.RefOf(bucketType, name, canonicalKey(bucketType, name, key))
+	a, err := s.vnodes.Get(s.now(), ref)
+	if err != nil {
+		return object.Record{}, wireError(err)
+	}
+	if err := a.Err(); err != nil {
+		a.Release()
+		return object.Record{}, wireError(err)
+	}
+	return a.Record, nil
+}
+
+// Head is Get without the value: f is called with the header, which lives until
+// it returns.
+func (s *Store) Head(_ context.Context, bucketType, name, key []byte, f func(*object.Header, []byte)) error {
+	ref := vnode.RefOf(bucketType, name, canonicalKey(bucketType, name, key))
+	a, err := s.vnodes.Head(s.now(), ref)
+	if err != nil {
+		return wireError(err)
+	}
+	defer a.Release()
+	if err := a.Err(); err != nil {
+		return wireError(err)
+	}
+	f(&a.Head.Header, a.Head.RawHeader())
+	return nil
+}
+
+// canonicalKey spells an index row's key in the one way it is stored under.
+func canonicalKey(bucketType, name, key []byte) []byte {
+	if string(name) != bucket.Epochs || string(bucketType) != bucket.DefaultType {
+		return key
+	}
+	k, err := event.ParseIndexKey(string(key))
+	if err != nil {
+		return key
+	}
+	return k.AppendTo(nil)
+}
+
+// Row returns the index row of a second, and whether it surely lacks nothing
+// that was acknowledged.
+func (s *Store) Row(_ context.Context, key event.IndexKey) (row index.Row, certain bool, err error) {
+	if err := key.Validate(); err != nil {
+		return index.Row{}, false, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	a, err := s.vnodes.Row(s.now(), key)
+	switch {
+	case err != nil:
+		return index.Row{}, false, wireError(err)
+	case a.State == vnode.Expired:
+		return index.Row{}, false, object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s has expired", key.Epoch, key.DC)
+	}
+	return a.Row, a.Complete, nil
+}
+
+// Info tells about the node and its buckets.
+func (s *Store) Info(context.Context) (proto.Info, error) { return s.info(), nil }
+
+// Subscribe begins a tail.
+func (s *Store) Subscribe(o tail.Options) (*tail.Subscription, error) { return s.hub.Subscribe(o) }
+
+// wireError returns err as an *object.Error; nil stays nil.
+func wireError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return object.AsError(err)
+}
+
+// maybeDone returns err with the outcome that holds when the blob is stored and
+// its entry may not be: a retry of the identical put lists it.
+func maybeDone(err error) error {
+	e := *object.AsError(err)
+	e.Outcome = object.MaybeDone
+	e.Message = fmt.Sprintf("the blob is stored, its index entry may not be: %s; send it again", e.Message)
+	return &e
+}

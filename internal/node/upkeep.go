@@ -1,0 +1,133 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/bucket"
+)
+
+// upkeep recovers what the last stop left undone and then, until ctx ends, seals
+// and expires. It is one goroutine: what it does is in its order.
+func (n *Node) upkeep(ctx context.Context) {
+	n.recover(ctx)
+	n.ready.Store(ctx.Err() == nil)
+	trust := expiry.NewTrust(expiry.TrustConfig{}, n.newestEpoch())
+	tick := time.NewTicker(n.cfg.UpkeepInterval)
+	defer tick.Stop()
+	last := n.cfg.Now()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := n.cfg.Now()
+		verdict := trust.Observe(now, now.Sub(last))
+		last = now
+		if text := verdict.String(); !verdict.Trusted() && verdict.Reason.String() != said {
+			n.cfg.Log.Warn(text)
+		}
+		if said = verdict.Reason.String(); verdict.Trusted() {
+			said = ""
+		}
+		n.maintain(ctx, now, verdict.Trusted())
+	}
+}
+
+// recover adds to the index the entries of blobs that were stored and not yet
+// listed when the node stopped.
+func (n *Node) recover(ctx context.Context) {
+	start := time.Now()
+	added, err := n.vnodes.Recover(ctx, n.cfg.Now(), n.store)
+	if err != nil {
+		n.cfg.Log.Warn("not every open slot could be compared with the index; sealing tries again", "error", err)
+	}
+	if added > 0 {
+		n.cfg.Log.Info("blobs stored before the last stop were added to the index", "entries", added, "took", time.Since(start))
+	}
+	n.clearDoubts()
+}
+
+// clearDoubts makes slots complete again that lost something, or may have: after
+// an unclean stop of the machine, or damage. Where the ring has one node, it has
+// nobody to ask for what it lacks: what is lost is lost, and is said here once.
+func (n *Node) clearDoubts() {
+	if len(n.history.Newest().Nodes()) > 1 {
+		return
+	}
+	err := n.eachStore(func(p bitcask.Partition, store *bitcask.Store) error {
+		var faults []error
+		for _, d := range store.Doubts() {
+			what := []any{"partition", p.String(), "reason", d.Reason.String()}
+			if !d.All {
+				what = append(what, "bucket", bucket.ID(d.Bucket).String(), "slot", int64(d.Slot))
+			}
+			n.cfg.Log.Warn("acknowledged objects may have been lost, and there is no other replica", what...)
+			faults = append(faults, store.ClearDoubt(d))
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		n.cfg.Log.Error("some slots stay in doubt: reads there answer unknown instead of absent", "error", err)
+	}
+}
+
+// eachStore calls f with every partition that has something stored.
+func (n *Node) eachStore(f func(bitcask.Partition, *bitcask.Store) error) error {
+	var faults []error
+	for _, d := range n.disks {
+		partitions, err := d.Partitions()
+		faults = append(faults, err)
+		for _, p := range partitions {
+			store, err := d.Store(p)
+			if err == nil {
+				err = f(p, store)
+			}
+			if err != nil {
+				faults = append(faults, fmt.Errorf("partition %v: %w", p, err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// newestEpoch returns the greatest epoch the disks are known to hold data for, 0
+// if there is none: what the clock is measured against.
+func (n *Node) newestEpoch() int64 {
+	newest := int64(0)
+	err := n.eachStore(func(_ bitcask.Partition, store *bitcask.Store) error {
+		buckets, err := store.Buckets()
+		for _, b := range buckets {
+			slots, slotsErr := store.Slots(b)
+			err = errors.Join(err, slotsErr)
+			if len(slots) > 0 && b.Timed {
+				newest = max(newest, slots[len(slots)-1].Start(n.cfg.SlotSeconds))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		n.cfg.Log.Warn("the newest slot is not known for certain", "error", err)
+	}
+	return newest
+}
+
+func (n *Node) maintain(ctx context.Context, now time.Time, clockTrusted bool) {
+	if err := n.vnodes.Maintain(ctx, now, n.store); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Warn("sealing is tried again", "error", err)
+	}
+	for _, d := range n.disks {
+		if _, err := d.Maintain(now.Unix(), clockTrusted); err != nil {
+			n.cfg.Log.Warn("a disk's upkeep is tried again", "error", err)
+		}
+		if d.Stats().Doubts > 0 {
+			n.clearDoubts()
+		}
+	}
+}
