@@ -1,0 +1,185 @@
+package aggregate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/index"
+)
+
+// A dc is a data centre whose events come here. The first one is the own: it is
+// there from the start. Others come with their first event, and are left, with a
+// goodbye, when they were silent for idleDCSeconds.
+type dc struct {
+	name      string
+	lastEvent int64 // second of the clock in which an event of it came last
+	helloAt   int64 // second in which its hello was acknowledged; 0 = not yet
+}
+
+// A second is what the final of one second of one dc waits for.
+type second struct {
+	epoch   int64
+	dc      string
+	closed  bool
+	done    bool        // its final is queued, or it is too late for one
+	pending int         // groups, jobs and blobs that the final counts and that have not come to an end
+	final   index.Final // of the blobs acknowledged so far
+}
+
+// dcOf finds the dc of an event, and begins it if it is new. An empty name is
+// the own.
+func (c *core) dcOf(name []byte) (*dc, bool) {
+	if len(name) == 0 {
+		return c.dcs[0], true
+	}
+	for _, d := range c.dcs {
+		if d.name == string(name) {
+			return d, true
+		}
+	}
+	if len(c.dcs) >= c.o.MaxDCs {
+		return nil, false
+	}
+	return c.addDC(string(name)), true
+}
+
+func (c *core) addDC(name string) *dc {
+	d := &dc{name: name}
+	c.dcs = append(c.dcs, d)
+	c.ops.push(c.newOp(opHello, 0, name)) // its second is the one it is sent in
+	return d
+}
+
+// leaveDCs says goodbye to foreign dcs that have long been silent. last is the
+// last second that was closed.
+func (c *core) leaveDCs(now, last int64) {
+	c.dcs = slices.DeleteFunc(c.dcs, func(d *dc) bool {
+		if d == c.dcs[0] || now-d.lastEvent < idleDCSeconds {
+			return false
+		}
+		c.ops.removeIf(func(o *op) bool { return o.kind == opHello && o.key.DC == d.name })
+		c.ops.push(c.newOp(opGoodbye, last, d.name))
+		return true
+	})
+}
+
+// secondOf finds or begins a second that is not closed yet.
+func (c *core) secondOf(epoch int64, d *dc) *second {
+	for _, s := range c.seconds {
+		if s.epoch == epoch && s.dc == d.name {
+			return s
+		}
+	}
+	s := &second{epoch: epoch, dc: d.name}
+	c.seconds = append(c.seconds, s)
+	return s
+}
+
+// closeThrough closes all seconds up to last: their groups are sealed, and each
+// second gets a final, whether or not it had events. If the clock has jumped
+// ahead, only seconds that are still open get one.
+func (c *core) closeThrough(now time.Time, last int64) {
+	c.sealIf(now, func(g *group) bool { return g.second != nil && g.epoch <= last })
+	for epoch := max(c.closed+1, now.Unix()-c.o.OpenSeconds+1); epoch <= last; epoch++ {
+		for _, d := range c.dcs {
+			c.secondOf(epoch, d)
+		}
+	}
+	c.closed = max(c.closed, last)
+	c.builders.tick()
+	for _, s := range c.seconds {
+		s.closed = s.closed || s.epoch <= last
+	}
+	c.finishSeconds()
+	if !c.stopping {
+		c.leaveDCs(now.Unix(), last)
+	}
+}
+
+// finishSeconds queues the finals of the seconds that have nothing pending, in
+// order of time.
+func (c *core) finishSeconds() {
+	slices.SortStableFunc(c.seconds, func(a, b *second) int { return int(a.epoch - b.epoch) })
+	c.seconds = slices.DeleteFunc(c.seconds, func(s *second) bool {
+		if !s.closed || s.pending > 0 {
+			return false
+		}
+		s.done = true
+		o := c.newOp(opFinal, s.epoch, s.dc)
+		o.delta.Sections[0].Final = new(s.final)
+		c.ops.push(o)
+		return true
+	})
+}
+
+// settle notes that something a final waited for has come to an end.
+func (c *core) settle(s *second) {
+	if s == nil {
+		return
+	}
+	s.pending--
+	if s.closed && s.pending == 0 && !s.done {
+		c.finishSeconds()
+	}
+}
+
+// giveUpFinals drops the finals of seconds that owners have closed: they would
+// refuse them.
+func (c *core) giveUpFinals(now time.Time) {
+	tooLate := func(epoch int64) bool { return now.Unix() >= epoch+c.o.OpenSeconds }
+	c.seconds = slices.DeleteFunc(c.seconds, func(s *second) bool {
+		if !s.closed || !tooLate(s.epoch) {
+			return false
+		}
+		s.done = true
+		c.counters.FinalsMissed.Add(1)
+		return true
+	})
+	c.ops.removeIf(func(o *op) bool {
+		if o.kind != opFinal || !tooLate(o.key.Epoch) {
+			return false
+		}
+		c.counters.FinalsMissed.Add(1)
+		return true
+	})
+}
+
+// sayGoodbye queues the goodbyes of a stopping core when all else is done.
+func (c *core) sayGoodbye() {
+	if !c.stopping || c.goodbyes || c.underWay() || c.ops.len() > 0 {
+		return
+	}
+	c.goodbyes = true
+	for _, d := range c.dcs {
+		c.ops.push(c.newOp(opGoodbye, c.lastSecond, d.name))
+	}
+}
+
+// An opKind says what an op tells the index.
+type opKind uint8
+
+const (
+	opHello opKind = iota
+	opFinal
+	opGoodbye
+)
+
+// An op is one addition to the index.
+type op struct {
+	kind     opKind
+	key      event.IndexKey
+	delta    index.Row
+	attempts int
+}
+
+func (c *core) newOp(kind opKind, epoch int64, dc string) *op {
+	section := index.Section{Writer: c.o.self(), Hello: kind == opHello, Goodbye: kind == opGoodbye}
+	if section.Hello {
+		section.Succeeds = c.o.Succeeds
+	}
+	return &op{
+		kind: kind, key: event.IndexKey{Epoch: epoch, DC: dc},
+		delta: index.Row{Sections: []index.Section{section}},
+	}
+}
