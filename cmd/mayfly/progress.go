@@ -1,0 +1,69 @@
+package main
+
+import (
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/sys/unix"
+)
+
+// isTerminal reports whether what is written to w is seen by a person at once.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
+// A progress shows how far a command is, on a terminal; elsewhere it is silent.
+// Its methods may be called by any goroutine. done must be called.
+type progress struct {
+	container *mpb.Progress // nil if silent
+	bar       *mpb.Bar
+	once      sync.Once
+}
+
+// newProgress begins a bar of that many bytes; a total of 0 is not known yet.
+func newProgress(w io.Writer, name string, totalBytes int64) *progress {
+	if !isTerminal(w) {
+		return &progress{}
+	}
+	c := mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+	return &progress{container: c, bar: c.AddBar(totalBytes,
+		mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersKibiByte("% .1f of % .1f")),
+		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8})),
+	)}
+}
+
+// set says how many bytes are done.
+func (p *progress) set(doneBytes int64) {
+	if p.bar != nil {
+		p.bar.SetCurrent(doneBytes)
+	}
+}
+
+// setTotal says how many bytes there are.
+func (p *progress) setTotal(totalBytes int64) {
+	if p.bar != nil {
+		p.bar.SetTotal(totalBytes, false)
+	}
+}
+
+// done removes the bar; the line is free for what follows. A bar that is short
+// of its total is given up first: waiting for it would never end.
+func (p *progress) done() {
+	if p.container == nil {
+		return
+	}
+	p.once.Do(func() {
+		p.bar.Abort(true)
+		p.container.Wait()
+	})
+}

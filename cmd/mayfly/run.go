@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mayflydb/mayfly/internal/config"
+)
+
+// Exit statuses, the same for every subcommand.
+const (
+	exitOK      = 0 // done; also a long-running program stopped by a signal
+	exitFailure = 1 // not done, or damage or a difference was found
+	exitUsage   = 2 // the command line or the configuration is wrong; nothing was begun
+)
+
+// A usageError is a command line that cannot be carried out as written.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errSilent ends a command with exitFailure after it has said why itself.
+var errSilent = errors.New("failed")
+
+// report writes err as a sentence and returns the process's exit status.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if !errors.Is(err, errSilent) {
+		fmt.Fprintf(stderr, "mayfly: %v\n", err)
+	}
+	if _, usage := errors.AsType[usageError](err); usage {
+		return exitUsage
+	}
+	if _, faulty := errors.AsType[*config.Error](err); faulty {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// run carries out one command line. It returns when the command is done, or,
+// for a long-running one, when ctx ends. Standard output carries what was asked
+// for and nothing else.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ()}
+	root := a.root()
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
+}
+
+// An app is one run of the program: its streams and its environment.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environ        []string // "NAME=value"
+}
+
+const rootLong = `mayfly keeps short-lived event blobs on several machines.
+
+Producers send events by UDP; "mayfly aggregate" makes one blob a second of each
+kind of event; "mayfly serve" keeps the blobs until they expire; "mayfly tail"
+follows the newest seconds. To see all of it at work, in one process:
+
+  mayfly demo
+
+To run it by hand, each in a terminal of its own:
+
+  mayfly serve              # a node; keeps its data in ./mayfly-data
+  mayfly aggregate          # takes events on UDP 127.0.0.1:7071
+  mayfly tail               # prints events as their seconds complete
+  mayfly send --for 10s     # sends generated events
+
+Settings come from flags, the environment and a TOML file, in this order;
+"mayfly config" shows them all. Exit statuses: 0 done, 1 not done (or damage
+found), 2 a command line or configuration that is wrong.`
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mayfly",
+		Short: "keep, follow and read short-lived event blobs",
+		Long:  rootLong,
+		Args:  a.noSuchCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().String("config", "", "read settings from this TOML `FILE` (or set "+config.ConfigFileVariable+")")
+	root.PersistentFlags().StringArray("set", nil, "set any setting, as `KEY=VALUE`: --set bucket.events.ttl=2d (may be repeated)")
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Programs that run until stopped:"},
+		&cobra.Group{ID: groupData, Title: "Data:"},
+		&cobra.Group{ID: groupLook, Title: "Tools:"},
+	)
+	root.AddCommand(a.commands()...)
+	root.SetHelpCommandGroupID(groupLook)
+	root.SetCompletionCommandGroupID(groupLook)
+	return root
+}
+
+const (
+	groupRun  = "run"
+	groupData = "data"
+	groupLook = "look"
+)
+
+// noSuchCommand refuses the first word of a command line that is no subcommand.
+func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return usagef("there is no command %q; did you mean %q? \"mayfly --help\" lists them all", args[0], config.Nearest(args[0], names))
+}
+
+// flagError words what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	help := fmt.Sprintf("; \"%s --help\" explains", cmd.CommandPath())
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if len(e.GetSpecifiedName()) == 1 {
+			return usagef("there is no flag %s%s", dashed(e.GetSpecifiedName()), help)
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		return usagef("there is no flag %s; did you mean --%s?%s", dashed(e.GetSpecifiedName()), config.Nearest(e.GetSpecifiedName(), names), strings.Replace(help, "; ", " ", 1))
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return usagef("the flag %s needs a value%s", dashed(e.GetSpecifiedName()), help)
+	}
+	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usagef("--%s: %s%s", e.GetFlag().Name, valueReason(e), help)
+	}
+	return usagef("%w%s", err, help)
+}
+
+// valueReason says what is wrong with a flag's value: in our words for the
+// kinds whose parsers speak of Go.
+func valueReason(e *pflag.InvalidValueError) string {
+	switch e.GetFlag().Value.Type() {
+	case "int", "int64", "uint64", "uint32":
+		return fmt.Sprintf("%q is not a whole number", e.GetValue())
+	case "float64":
+		return fmt.Sprintf("%q is not a number", e.GetValue())
+	case "bool":
+		return fmt.Sprintf("%q is neither true nor false", e.GetValue())
+	}
+	return e.Unwrap().Error()
+}
+
+// dashed writes a flag the way it is typed.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// takes returns a check of a command's arguments: between least and most of
+// them, or a sentence that says what they are.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		help := fmt.Sprintf("; \"%s --help\" explains", cmd.CommandPath())
+		switch {
+		case len(args) < least:
+			return usagef("%s takes %s%s", cmd.Name(), what, help)
+		case len(args) > most && most == 0:
+			return usagef("%s takes no arguments, and was given %q%s", cmd.Name(), args[0], help)
+		case len(args) > most:
+			return usagef("%s takes %s; %q is too much%s", cmd.Name(), what, args[most], help)
+		}
+		return nil
+	}
+}
+
+func noArguments() cobra.PositionalArgs { return takes(0, 0, "") }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayflydb/mayfly/internal/config"
+	"github.com/mayflydb/mayfly/internal/node"
+)
+
+const serveLong = `serve runs a node: it keeps blobs, lists them second by second, hands them to
+tails as they come, and unlinks them when they expire. It runs until SIGINT or
+SIGTERM, syncs its files and leaves; a second signal ends it at once, and costs
+nothing but a slower start.
+
+Its data directory is made if there is none. It belongs to one node of one
+cluster: serve refuses the directory of another, one that another process uses,
+and one that holds something else. It always starts on a directory of its own;
+what is damaged in it is set aside and reported. "mayfly check" says what.
+
+The length of slots and the number of partitions are fixed when the directory
+is made. What buckets promise may change at any start: see "mayfly config
+--example", section [[bucket]].`
+
+func (a *app) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "serve",
+		GroupID: groupRun,
+		Short:   "run a node",
+		Long:    serveLong,
+		Example: `  mayfly serve                                      # data in ./mayfly-data, clients on 127.0.0.1:7070
+  mayfly serve --data /var/lib/mayfly --listen 0.0.0.0:7070
+  mayfly serve --set bucket.events.ttl=2d --log-level debug
+  curl -s http://127.0.0.1:7079/readyz              # does it serve?
+  mayfly config --example > m.toml && mayfly serve --config m.toml`,
+		Args: noArguments(),
+	}
+	s := a.settingsOf(cmd).flag("data", "node.data").flag("listen", "node.listen").flag("name", "node.name").
+		flag("cluster", "node.cluster").flag("slot", "node.slot").
+		flagAs("metrics", "metrics.node", "address of the HTTP listener for metrics and health; \"\" is off")
+	s.logFlags()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		e, err := s.load()
+		if err != nil {
+			return err
+		}
+		return a.serve(cmd.Context(), e)
+	}
+	return cmd
+}
+
+// nodeConfig returns the settings as the node takes them.
+func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
+	buckets, err := c.BucketSet()
+	if err != nil {
+		return node.Config{}, usageError{err}
+	}
+	seconds := func(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
+	return node.Config{
+		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data,
+		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
+		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
+		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree), MaxHandles: c.Node.MaxHandles,
+		MaxInFlightBytes: int64(c.Node.MaxInFlight), TailBufferBytes: int64(c.Node.TailBuffer),
+		Log: log,
+	}, nil
+}
+
+// stopTimeout bounds a clean stop: requests under way, then syncing.
+const stopTimeout = 15 * time.Second
+
+// serve runs a node until ctx ends.
+func (a *app) serve(ctx context.Context, e *config.Effective) error {
+	log := newLogger(a.stderr, e.Log)
+	cfg, err := nodeConfig(&e.Config, log)
+	if err != nil {
+		return err
+	}
+	admin, err := listenAdmin(e.Metrics.Node, "metrics.node")
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer admin.close()
+	n, err := node.Start(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	registry := newRegistry()
+	registry.MustRegister(n.Collectors()...)
+	admin.serve(registry, func() error {
+		if !n.Ready() {
+			return errors.New("the node is starting, stopping, or has lost its listener")
+		}
+		return nil
+	}, log)
+	log.Info("serving", "node", n.ID().String(), "addr", n.Addr().String(), "data", cfg.Data, "metrics", admin.url(), "version", version().String())
+	<-ctx.Done()
+	log.Info("stopping; a second signal ends the program at once")
+	err = closeNode(n)
+	log.Info("stopped", "clean", err == nil)
+	return err
+}
+
+func closeNode(n *node.Node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return n.Close(ctx)
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// A statusLine rewrites one line of a terminal every half second with what line
+// returns; where nobody watches it does nothing. stop clears the line and waits.
+type statusLine struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func startStatus(w io.Writer, line func() string) *statusLine {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &statusLine{cancel: cancel}
+	if !isTerminal(w) {
+		return s
+	}
+	s.wg.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				fmt.Fprint(w, "\r\x1b[K")
+				return
+			case <-tick.C:
+				fmt.Fprintf(w, "\r\x1b[K%s", line())
+			}
+		}
+	})
+	return s
+}
+
+func (s *statusLine) stop() {
+	s.cancel()
+	s.wg.Wait()
+}

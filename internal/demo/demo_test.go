@@ -1,0 +1,193 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/mayflydb/mayfly/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newDemo(t *testing.T, o Options) *Demo {
+	t.Helper()
+	if o.For == 0 {
+		o.For, o.EventsPerSecond = time.Second, 1000
+	}
+	if o.Dir == "" {
+		o.Dir = filepath.Join(t.TempDir(), "data")
+	}
+	d, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestRun(t *testing.T) {
+	d := newDemo(t, Options{})
+	s, err := d.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.OK() || s.EventsSent < 500 || s.EventsTailed != s.EventsSent || s.Lost != 0 || s.Corrupt != 0 || s.ReadBack != s.Blobs || s.CheckDamage != 0 {
+		t.Errorf("got %+v", s)
+	}
+	if s.PutMS.P50 <= 0 || s.PutMS.P99 < s.PutMS.P50 || s.TailMS.P50 <= 0 || s.TailMS.P99 < s.TailMS.P50 {
+		t.Errorf("times %+v, %+v", s.PutMS, s.TailMS)
+	}
+	if s.StoredBytes <= 0 || s.StoredBytes >= s.RawBytes || s.Watermarks["complete"] == 0 {
+		t.Errorf("got %+v", s)
+	}
+	if got := d.Line(); !strings.HasPrefix(got, "sent ") {
+		t.Errorf("the line is %q", got)
+	}
+}
+
+// An event that was acknowledged and does not come out must be told, and so must
+// one that comes out and was not sent.
+func TestRunNoticesLoss(t *testing.T) {
+	d := newDemo(t, Options{})
+	d.tailTimeout = 100 * time.Millisecond
+	lost := event.Key{Epoch: time.Now().Unix(), DC: dc, Type: "WEB", Subtype: "page", Chunk: "0"}
+	d.ledger.noteAcknowledged(lost, 7, 1)
+	s, err := d.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.OK() || s.Lost < 7 || !slices.ContainsFunc(s.Faults, func(f string) bool { return strings.Contains(f, lost.String()) }) {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// A directory that is damaged after the run must be told.
+func TestCheckDataNoticesDamage(t *testing.T) {
+	d := newDemo(t, Options{})
+	if _, err := d.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(d.dir + "/*/*/*.seg")
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("%v, %q", err, segments)
+	}
+	text, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-20] ^= 1
+	if err := os.WriteFile(segments[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s Summary
+	if err := d.checkData(&s); err != nil {
+		t.Fatal(err)
+	}
+	s.judge()
+	if s.CheckDamage == 0 || s.OK() {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// When ctx ends the sending ends early, and what was sent is compared all the
+// same.
+func TestRunCutShort(t *testing.T) {
+	d := newDemo(t, Options{For: time.Hour, EventsPerSecond: 500})
+	ctx, cancel := context.WithCancel(t.Context())
+	d.onSend = cancel
+	s, err := d.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Seconds > 600 || s.EventsTailed != s.EventsReceived || s.Lost+s.Corrupt != 0 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestTemporaryDirectoryIsRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, keep := range []bool{false, true} {
+		d, err := New(Options{For: time.Second, EventsPerSecond: 100, Keep: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (s.Directory != "") != keep {
+			t.Errorf("keep %v: the summary names %q", keep, s.Directory)
+		}
+		if _, err := os.Stat(d.dir); os.IsNotExist(err) == keep {
+			t.Errorf("keep %v: %v", keep, err)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	err := Options{For: time.Millisecond, EventsPerSecond: -1}.Validate()
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("got %v, want two faults", err)
+	}
+}
+
+// judge must find each fault that the figures show.
+func TestJudge(t *testing.T) {
+	good := func() Summary {
+		return Summary{EventsSent: 10, EventsReceived: 9, EventsAcknowledged: 9, EventsTailed: 9}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Summary)
+	}{
+		{"lost", func(s *Summary) { s.Lost = 1 }},
+		{"corrupt", func(s *Summary) { s.Corrupt = 1 }},
+		{"duplicates", func(s *Summary) { s.Duplicates = 1 }},
+		{"not acknowledged", func(s *Summary) { s.EventsAcknowledged, s.EventsTailed = 8, 8 }},
+		{"not tailed", func(s *Summary) { s.EventsTailed = 8 }},
+		{"damage", func(s *Summary) { s.CheckDamage = 1 }},
+		{"nothing received", func(s *Summary) { *s = Summary{EventsSent: 10} }},
+	} {
+		s := good()
+		c.change(&s)
+		if s.judge(); len(s.Faults) != 1 {
+			t.Errorf("%s: faults %q", c.name, s.Faults)
+		}
+	}
+	s := good()
+	if s.judge(); !s.OK() {
+		t.Errorf("a good run has faults %q", s.Faults)
+	}
+}
+
+// The names of the JSON object are promised to scripts.
+func TestSummaryJSON(t *testing.T) {
+	s := Summary{}
+	s.judge()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nodes", "seconds", "events_sent", "events_received", "events_acknowledged", "events_tailed", "lost", "corrupt",
+		"blobs", "stored_bytes", "raw_bytes", "put_ms", "tail_ms", "dropped", "faults"} {
+		if _, ok := got[name]; !ok {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	for _, name := range []string{"put_ms", "tail_ms"} {
+		if q, ok := got[name].(map[string]any); !ok || len(q) != 2 || q["p50"] == nil || q["p99"] == nil {
+			t.Errorf("%s is %v", name, got[name])
+		}
+	}
+}
