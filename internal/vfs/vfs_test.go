@@ -244,7 +244,7 @@ func TestErrorKinds(t *testing.T) {
 	if IsNoSpace(nil) || IsReadOnly(nil) || IsNotExist(nil) {
 		t.Error("no error is an error")
 	}
-	if BootID() != BootID() {
-		t.Error("the boot id changes")
+	if first, second := BootID(), BootID(); first != second {
+		t.Errorf("the boot id changes: %q, then %q", first, second)
 	}
 }
