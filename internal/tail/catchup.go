@@ -103,14 +103,14 @@ func (c *catchup) conclude(f *feed) (backlog []waiting, finished bool) {
 	return backlog, finished
 }
 
-// inOrder returns the keys of the second's rows: dc by dc, the late list first, so
-// that a dc's watermark comes last.
+// inOrder returns the keys of the second's rows, in the order in which the window
+// tells things too.
 func (c *catchup) inOrder() []event.IndexKey {
 	keys := make([]event.IndexKey, 0, len(c.rows))
 	for key := range c.rows {
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b event.IndexKey) int { return -compareKeys(a, b) })
+	slices.SortFunc(keys, compareKeys)
 	return keys
 }
 

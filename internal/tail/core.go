@@ -107,7 +107,7 @@ func (c *core) reads(limit int) (keys []event.IndexKey) {
 	for len(c.toRead) > 0 && len(keys) < limit {
 		key := c.toRead[0]
 		c.toRead = c.toRead[1:]
-		if r := c.window.rows[key]; r != nil && !r.reading {
+		if r := c.window.rows[key]; r != nil { // else it has left the window
 			r.reading = true
 			keys = append(keys, key)
 		}

@@ -181,6 +181,28 @@ func TestWatermarkStates(t *testing.T) {
 	})
 }
 
+// A second that lacks a writer is never called complete, also not when all that
+// said so has left the window.
+func TestSilentWriterIsMissedToTheEnd(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		s := subscribe(t, h, Options{WithoutBodies: true})
+		publish(h, m.add(event.IndexKey{Epoch: time.Now().Unix(), DC: "ams"}, hello(agg2))) // its only word
+		script(m, h, 60, 1)
+		items := collect(t, s, time.Minute)
+		if n := contains(items, "incomplete: agg-2"); n != 10 {
+			t.Errorf("incomplete came %d times", n)
+		}
+		for second := 946684801; second <= 946684810; second++ {
+			if contains(items, fmt.Sprintf("watermark %d ams complete", second)) > 0 {
+				t.Errorf("second %d was called complete", second)
+			}
+		}
+		if n := contains(items, " complete"); n != 50 {
+			t.Errorf("complete came %d times", n)
+		}
+	})
+}
+
 // Incomplete becomes complete when the blob turns up while the second is open; a
 // reader is told both.
 func TestIncompleteThenComplete(t *testing.T) {
@@ -541,124 +563,6 @@ func TestShards(t *testing.T) {
 	})
 }
 
-// What is erased is not delivered, also when it is found out only on reading.
-func TestErased(t *testing.T) {
-	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
-		s := subscribe(t, h, Options{})
-		now := time.Now().Unix()
-		gone, there := blobKey(now, "ams", "web", 0), blobKey(now, "ams", "web", 1)
-		rec := record(agg1, gone, "v")
-		_, delta, _ := index.DeltaOf(&rec.Header)
-		publish(h, m.add(gone.Index(), delta)) // without its body
-		rec.Release()
-		m.erase(gone)
-		publish(h, m.put(agg1, there, "v"))
-		item := next(t, s, time.Second)
-		if got := describe(&item); got != "blob "+there.String() {
-			t.Errorf("got %s", got)
-		}
-		item.Release()
-		time.Sleep(time.Minute)
-		for _, withoutBodies := range []bool{false, true} {
-			s := subscribe(t, h, Options{From: now, WithoutBodies: withoutBodies})
-			if items := collect(t, s, time.Second); contains(items, "blob") != 1 || contains(items, "gap") != 0 {
-				t.Errorf("got %v", items)
-			}
-		}
-	})
-}
-
-// What the index names and nobody can read is told, after some attempts; what
-// passes is waited for.
-func TestUnreadableBodies(t *testing.T) {
-	for _, row := range []struct {
-		code object.Code
-		gap  bool
-	}{
-		{object.CodeAbsent, true}, {object.CodeCorrupt, true}, {object.CodeExpired, true},
-		{object.CodeUnavailable, false}, {object.CodeOverload, false},
-	} {
-		t.Run(row.code.String(), func(t *testing.T) {
-			inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
-				until := time.Now().Add(30 * time.Second)
-				m.getErr = func(event.Key) error {
-					if time.Now().Before(until) {
-						return object.Errorf(row.code, object.Done, "no")
-					}
-					return nil
-				}
-				s := subscribe(t, h, Options{})
-				key := blobKey(time.Now().Unix(), "ams", "web", 0)
-				m.put(agg1, key, "v") // no push: it is read
-				item := next(t, s, 40*time.Second)
-				switch {
-				case row.gap && (item.Kind != KindGap || item.Gap.Key != key || !errors.Is(item.Gap.Err, row.code)):
-					t.Errorf("got %s", describe(&item))
-				case !row.gap && (item.Kind != KindBlob || time.Now().Before(until)):
-					t.Errorf("got %s", describe(&item))
-				}
-				item.Release()
-			})
-		})
-	}
-}
-
-// Who resumes after his data has expired is told of the gap and goes on from what
-// is left.
-func TestExpiredSeconds(t *testing.T) {
-	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
-		start := time.Now().Unix()
-		script(m, h, 60, 1)
-		horizon := start + 20
-		m.rowErr = func(k event.IndexKey) error {
-			if k.Epoch < horizon {
-				return object.Errorf(object.CodeExpired, object.Done, "expired")
-			}
-			return nil
-		}
-		s := subscribe(t, h, Options{From: start - 1_000_000, WithoutBodies: true})
-		item := next(t, s, time.Second)
-		if item.Kind != KindGap || item.Gap.First != start-1_000_000 || item.Gap.Last != horizon-1 || item.Low != horizon {
-			t.Errorf("got %s", describe(&item))
-		}
-		if low := cursorOf(t, s).Low(); low != horizon {
-			t.Errorf("the cursor is at %d", low-start)
-		}
-		items := collect(t, s, time.Second)
-		if got := contains(items, "blob"); got != 41 { // start+20 to start+60
-			t.Errorf("%d blobs", got)
-		}
-	})
-}
-
-// Two values under one key, from a partial put that met another: each is
-// delivered once, by what can be read.
-func TestTwoClaimsToOneKey(t *testing.T) {
-	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
-		s := subscribe(t, h, Options{})
-		key := blobKey(time.Now().Unix(), "ams", "web", 0)
-		publish(h, m.put(agg1, key, "first"))
-		item := next(t, s, time.Millisecond)
-		item.Release()
-		time.Sleep(time.Millisecond)
-		m.put(agg2, key, "second") // found in the index
-		item = next(t, s, 2*time.Second)
-		if got := string(item.Blob.Record.Value()); got != "second" {
-			t.Errorf("got %q", got)
-		}
-		item.Release()
-		// Both entries lead to the same body, in the window and in the past.
-		for _, pause := range []time.Duration{0, time.Minute} {
-			time.Sleep(pause)
-			newcomer := subscribe(t, h, Options{From: key.Epoch})
-			if items := collect(t, newcomer, time.Second); contains(items, "blob") != 1 {
-				t.Errorf("after %v a newcomer got %v", pause, items)
-			}
-			newcomer.Close()
-		}
-	})
-}
-
 func TestNextEnds(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
 		s, other := subscribe(t, h, Options{}), subscribe(t, h, Options{})
@@ -705,9 +609,10 @@ func TestHangingSource(t *testing.T) {
 			t.Errorf("got %v", items)
 		}
 		behind := subscribe(t, h, Options{From: time.Now().Unix() - 1000})
+		start := time.Now()
 		go func() { time.Sleep(time.Second); behind.Close() }()
-		if _, err := behind.Next(t.Context()); err != ErrClosed {
-			t.Errorf("closed while it reads: %v", err)
+		if _, err := behind.Next(t.Context()); err != ErrClosed || time.Since(start) != time.Second {
+			t.Errorf("closed while it reads: %v after %v", err, time.Since(start))
 		}
 		h.Close()
 		m.close()

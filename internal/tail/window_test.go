@@ -111,6 +111,136 @@ func TestUnknownNeedsAnAttempt(t *testing.T) {
 	}
 }
 
+// Where nobody was expected a final may decide, but only with what was read at the
+// lateness bound: others may have sent theirs.
+func TestUnexpectedFinalWaitsForRead(t *testing.T) {
+	c := newCore(DefaultConfig())
+	now := int64(1_000_000_000)
+	f := testFeed(&c.cfg, now/1000)
+	key := event.IndexKey{Epoch: now / 1000, DC: "ams"}
+	c.subscribe(now, f)
+	u := Update{Index: key, Delta: marks(agg1, func(s *index.Section) { s.Final = &index.Final{} })}
+	readAll := func() {
+		for _, k := range c.reads(1000) {
+			c.answered(now, now, k, index.Row{}, true)
+		}
+	}
+	state := func() (s index.State) {
+		if r := c.window.rows[key]; r != nil && r.mark != nil {
+			s = r.mark.verdict.State
+		}
+		return s
+	}
+	c.publish(now, &u)
+	for range 5 {
+		c.step(now, []string{"ams"})
+		readAll()
+		now += 1000
+	}
+	c.step(now, []string{"ams"}) // the bound is reached, the row not read since
+	if s := state(); s != 0 {
+		t.Errorf("told to be %v before it was read", s)
+	}
+	readAll()
+	if s := state(); s != index.Complete {
+		t.Errorf("told to be %v", s)
+	}
+}
+
+// A reader that is behind and reaches a second that is still open delivers what is
+// there, and does not call the second finished.
+func TestCatchupDoesNotFinishOpenSeconds(t *testing.T) {
+	cfg := DefaultConfig()
+	const second = 1_000_000
+	row := pushOf(second, 0).Delta
+	for _, r := range []struct {
+		ageMillis int64
+		finished  bool
+	}{{1000, false}, {19_999, false}, {20_000, true}} {
+		c, f := newCatchup(&cfg), testFeed(&cfg, second)
+		for _, key := range c.begin(second*1000+r.ageMillis, second, []string{"ams"}) {
+			if key == (event.IndexKey{Epoch: second, DC: "ams"}) {
+				c.answered(key, row, true)
+			} else {
+				c.answered(key, index.Row{}, true)
+			}
+		}
+		backlog, finished := c.conclude(f)
+		if finished != r.finished || len(backlog) == 0 || backlog[0].blob == nil {
+			t.Errorf("after %d ms: finished %v, backlog %d", r.ageMillis, finished, len(backlog))
+		}
+	}
+}
+
+// Nor is a second finished while it is not known who was present before it, unless
+// that has expired.
+func TestCatchupNeedsThePast(t *testing.T) {
+	cfg := DefaultConfig()
+	const second = 1_000_000
+	for _, r := range []struct {
+		past     func(c *catchup, key event.IndexKey)
+		finished bool
+		state    index.State
+	}{
+		{func(c *catchup, key event.IndexKey) { c.answered(key, index.Row{}, true) }, true, index.NoWriters},
+		{func(c *catchup, key event.IndexKey) { c.answered(key, index.Row{}, false) }, false, index.Unknown},
+		{func(c *catchup, key event.IndexKey) { c.expired(key) }, true, index.Unknown},
+	} {
+		c, f := newCatchup(&cfg), testFeed(&cfg, second)
+		for _, key := range c.begin(second*1000+60_000, second, []string{"ams"}) {
+			if key.Epoch == second-4 {
+				r.past(c, key)
+			} else {
+				c.answered(key, index.Row{}, true)
+			}
+		}
+		backlog, finished := c.conclude(f)
+		if finished != r.finished || len(backlog) != 1 || backlog[0].mark.verdict.State != r.state {
+			t.Errorf("want %v: finished %v, backlog %+v", r.state, finished, backlog)
+		}
+	}
+}
+
+// When seconds are given up, who relied on the window reads them; it does not
+// count them as finished.
+func TestGivingUpSeconds(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.WindowBlobs = 3
+	c := newCore(cfg)
+	const now = 1_000_000_000
+	f := testFeed(&c.cfg, now/1000-10)
+	c.subscribe(now, f)
+	if !f.live {
+		t.Fatal("it begins in the window and is not live")
+	}
+	for n := range 5 {
+		u := pushOf(now/1000-10+int64(n), n)
+		c.publish(now, &u)
+	}
+	c.step(now, []string{"ams"})
+	if c.window.low != now/1000-8 || f.live {
+		t.Errorf("low is at %d, live %v", c.window.low-now/1000, f.live)
+	}
+	for q, ok, _ := c.take(f); ok; q, ok, _ = c.take(f) {
+		c.delivered(f, &q, q.id())
+	}
+	if low := f.cursor.Low(); low != now/1000-10 {
+		t.Errorf("the cursor is at %d", low-now/1000)
+	}
+}
+
+// A reader may come for more while its feed is closed.
+func TestTakeAfterUnsubscribe(t *testing.T) {
+	c := newCore(DefaultConfig())
+	f := testFeed(&c.cfg, 1_000_000)
+	c.subscribe(1_000_000_000, f)
+	c.unsubscribe(f)
+	c.unsubscribe(f)
+	if _, ok, live := c.take(f); ok || !live {
+		t.Error("a closed feed sends its reader to read")
+	}
+}
+
 // The same row is not read twice at once, no more than allowed are, and those that
 // have waited longest come first.
 func TestReadsAreBoundedAndFair(t *testing.T) {
@@ -204,7 +334,7 @@ func TestCoreIsDeterministic(t *testing.T) {
 func TestWindowInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := DefaultConfig()
-		cfg.WindowBlobs = 40
+		cfg.WindowBlobs = 12
 		c := newCore(cfg)
 		now := int64(1_000_000_000)
 		f := testFeed(&cfg, now/1000)
@@ -223,6 +353,18 @@ func TestWindowInvariants(t *testing.T) {
 				c.step(now, []string{"ams"})
 				for _, key := range c.reads(rapid.IntRange(0, 80).Draw(t, "limit")) {
 					c.answered(now, now, key, index.Row{}, rapid.Bool().Draw(t, "certain"))
+				}
+			},
+			"seconds": func(t *rapid.T) { // all goes well for a while
+				for range rapid.IntRange(1, 30).Draw(t, "n") {
+					now += 1000
+					u := pushOf(now/1000-1, n)
+					n++
+					c.publish(now, &u)
+					c.step(now, []string{"ams"})
+					for _, key := range c.reads(100) {
+						c.answered(now, now, key, index.Row{}, true)
+					}
 				}
 			},
 			"read": func(t *rapid.T) {
