@@ -22,9 +22,9 @@ const maxCoders = 16
 // encoders are shared by all goroutines: an encoder made for each blob would cost
 // several times the CPU and megabytes of garbage. One zstd.Encoder could be shared
 // too, but it hands out the encoders inside it in turn, and each that has been out
-// of use for a while meets a cold cache: with 16, blobs of 50 events take twice
-// the time. Here the one used last is the first to be used again, and there are
-// never more than were needed at once.
+// of use for a while meets a cold cache: 16 of them cost 17 to 38 % more CPU. Here
+// the one used last is the first to be used again, and there are never more than
+// were needed at once.
 var encoders = struct {
 	slots chan struct{} // one taken for each encoder in use
 	mu    sync.Mutex
