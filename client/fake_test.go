@@ -175,7 +175,8 @@ func (s hubSource) DCs() []string {
 
 // A fakeNet is a network of pipes with nodes on it.
 type fakeNet struct {
-	store *fakeStore
+	store    *fakeStore
+	maxConns int // of a node that is started; 0 is the server's default
 
 	mu     sync.Mutex
 	nodes  map[string]*fakeNode
@@ -205,7 +206,7 @@ func (n *fakeNet) start(address string) *fakeNode {
 	node := &fakeNode{conns: make(map[net.Conn]struct{})}
 	door := native.NewHandler(n.store)
 	node.server = wire.NewServer(wire.ServerConfig{
-		Hello: wire.Hello{Node: wire.ID{1}, Name: address},
+		Hello: wire.Hello{Node: wire.ID{1}, Name: address}, MaxConns: n.maxConns,
 		Handler: handlerFunc(func(ctx context.Context, r *wire.Request) (wire.Answer, error) {
 			n.mu.Lock()
 			intercept, after := node.intercept, node.after

@@ -151,11 +151,10 @@ func (c *Client) Row(ctx context.Context, key event.IndexKey) (row index.Row, ce
 			return err
 		}
 		defer reply.Release()
-		if len(reply.Meta) != 1 || reply.Meta[0] > 1 {
-			return object.Errorf(object.CodeCorrupt, object.NotDone, "the answer for row %v was damaged", key)
+		if certain, err = proto.ParseRowMeta(reply.Meta, reply.Body); err == nil {
+			row, err = index.ParseRow(reply.Body)
 		}
-		certain = reply.Meta[0] == 1
-		if row, err = index.ParseRow(reply.Body); err == nil {
+		if err == nil {
 			err = row.ValidateFor(key)
 		}
 		if err != nil {

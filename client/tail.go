@@ -178,16 +178,14 @@ func (t *Tail) parse(ctx context.Context, reply *wire.Reply) (Item, error) {
 }
 
 // readAgain replaces an item's damaged record by another copy, or the item by a
-// gap if there is none.
+// gap if there is none. If that cannot be told now the stream is given up: the
+// cursor has not passed the item, so that it comes again.
 func (t *Tail) readAgain(ctx context.Context, item Item) (Item, error) {
 	item.Release()
 	rec, err := t.c.Get(ctx, bucket.DefaultType, bucket.Events, item.Blob.Key.String())
-	if ctx.Err() != nil || t.c.closing.Load() {
-		if err == nil {
-			rec.Release()
-		}
-		t.drop() // the stream is past the item; the cursor is not
-		return Item{}, context.Cause(ctx)
+	if e := object.AsError(err); e != nil && e.Code.Retryable() && e.Code != object.CodeCorrupt {
+		t.drop()
+		return Item{}, e
 	}
 	if err == nil && rec.Header.Checksum != item.Blob.Entry.Checksum {
 		rec.Release()

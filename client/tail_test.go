@@ -14,6 +14,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/tail/cursor"
 	"github.com/mayflydb/mayfly/internal/wire"
 )
 
@@ -77,10 +78,10 @@ func TestTailSurvivesEverything(t *testing.T) {
 				var trouble, reading sync.WaitGroup
 				put := make(map[string]bool)
 				k := &taker{seen: make(map[string]int)}
+				o := TailOptions{}
 
 				reading.Go(func() {
 					rng := source(1)
-					o := TailOptions{}
 					for ctx.Err() == nil {
 						tl, err := c.Tail(o)
 						if err != nil {
@@ -126,6 +127,9 @@ func TestTailSurvivesEverything(t *testing.T) {
 					if k.seen[key] == 0 {
 						t.Errorf("%s never came", key)
 					}
+				}
+				if at, err := cursor.Parse(o.Cursor); err != nil || at.Low() < time.Now().Unix()-60 {
+					t.Errorf("the cursor did not move with the tail: it remembers %d deliveries since %d, %v", at.Len(), at.Low(), err)
 				}
 				if c.Stats().TailResumes < 5 {
 					t.Errorf("the tail was interrupted %d times only", c.Stats().TailResumes)
@@ -234,6 +238,74 @@ func TestTailMendsDamage(t *testing.T) {
 	})
 }
 
+// TestTailKeepsWhatItCouldNotMend: the reader goes away while a damaged body is
+// read again. The blob was not taken, so it comes with the next Next.
+func TestTailKeepsWhatItCouldNotMend(t *testing.T) {
+	onNet(t, Config{}, func(t *testing.T, n *fakeNet, c *Client) {
+		bad := 1
+		n.store.damage = func(string) bool { bad--; return bad >= 0 }
+		now := time.Now().Unix()
+		key := putBlob(t, n, 0)
+		time.Sleep(2 * time.Second)
+		n.set("a:1", func(ctx context.Context, r *wire.Request) (wire.Answer, bool, error) {
+			if r.Op == proto.OpGet {
+				<-ctx.Done()
+			}
+			return wire.Answer{}, r.Op == proto.OpGet, ctx.Err()
+		}, nil)
+		tl, err := c.Tail(TailOptions{From: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tl.Close()
+		for {
+			ctx, cancel := context.WithCancel(t.Context())
+			stop := time.AfterFunc(time.Second, cancel)
+			item, err := tl.Next(ctx)
+			stop.Stop()
+			cancel()
+			if errors.Is(err, context.Canceled) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := item.Kind == KindBlob && item.Blob.Key.String() == key
+			if item.Kind == KindGap || time.Now().Unix() > now+600 {
+				t.Fatalf("the blob did not come again: %+v", item)
+			}
+			item.Release()
+			if done {
+				break
+			}
+		}
+	})
+}
+
+// TestTailGoesToAnotherNode when one takes no more tails.
+func TestTailGoesToAnotherNode(t *testing.T) {
+	onNet(t, Config{Addrs: []string{"a:1", "b:1", "c:1"}}, func(t *testing.T, n *fakeNet, c *Client) {
+		for _, a := range []string{"a:1", "c:1"} {
+			n.set(a, func(_ context.Context, r *wire.Request) (wire.Answer, bool, error) {
+				return wire.Answer{}, r.Op == proto.OpTail, object.Errorf(object.CodeOverload, object.NotDone, "too many tails")
+			}, nil)
+		}
+		tl, err := c.Tail(TailOptions{From: time.Now().Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tl.Close()
+		putBlob(t, n, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		item, err := tl.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		item.Release()
+	})
+}
+
 // TestTailThatNobodyServes: what the node refuses for good ends the tail, what it
 // refuses for now does not.
 func TestTailThatNobodyServes(t *testing.T) {
@@ -272,7 +344,7 @@ func TestTailWithALongCursor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const blobs = 5000
+		const blobs = 7000
 		for i := range blobs {
 			putBlobAs(t, n, fmt.Sprintf("%d:dc%d:WEB:app:%d", time.Now().Unix(), i%100, i))
 		}

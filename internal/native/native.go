@@ -140,11 +140,7 @@ func (h *Handler) row(ctx context.Context, r *wire.Request) (wire.Answer, error)
 	}
 	buf := object.NewBuffer(row.Size())
 	body := index.AppendRow(buf.Bytes()[:0], row)
-	meta := []byte{0}
-	if certain {
-		meta[0] = 1
-	}
-	return wire.Answer{Meta: meta, Body: wire.Piece{Bytes: body, Buf: buf}}, nil
+	return wire.Answer{Meta: proto.AppendRowMeta(nil, certain, body), Body: wire.Piece{Bytes: body, Buf: buf}}, nil
 }
 
 func (h *Handler) appendIndex(ctx context.Context, r *wire.Request) (wire.Answer, error) {

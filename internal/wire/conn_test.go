@@ -469,6 +469,34 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownAnswersWhatHadBegun: half of a request has arrived when the server
+// is told to stop.
+func TestShutdownAnswersWhatHadBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTestHandler()
+		srv := NewServer(testServerConfig(h))
+		r := rawUser(t, srv)
+		b := encodeFrame(Header{Op: opHold, Class: Ingest, ID: 1}, nil, make([]byte, 1000))
+		r.write(b[:500])
+		synctest.Wait()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := srv.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		r.wantErrorFrame(0, object.CodeStopping)
+		r.write(b[500:])
+		time.AfterFunc(time.Second, func() { close(h.release) })
+		if answer, meta, _, err := r.next(); err != nil || answer.ID != 1 || string(meta) != "held" {
+			t.Errorf("got %+v, %q, %v", answer, meta, err)
+		}
+		r.wantClosed()
+		wg.Wait()
+		r.nc.Close()
+	})
+}
+
 func TestShutdownLosesPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := NewServer(testServerConfig(newTestHandler()))
@@ -546,11 +574,14 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
 		defer there.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
 		start := time.Now()
 		_, err := NewConn(ctx, here, Config{})
 		wantError(t, err, object.CodeUnavailable, object.NotDone)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v does not say that it was cancelled", err)
+		}
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("took %v, want 1s", took)
 		}

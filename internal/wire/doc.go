@@ -21,7 +21,7 @@
 //     connection, an unanswered ping;
 //   - goroutines, requests, and queued bytes are bounded per connection and per
 //     server; what exceeds a bound waits (bytes) or is answered with
-//     [object.CodeOverload] (requests), in the order of [Class.share];
+//     [object.CodeOverload] (requests), each [Class] at its own share;
 //   - a request whose time ran out or that was cancelled is dropped before work
 //     is done for it.
 //

@@ -28,12 +28,14 @@ func hostile(t *testing.T, adjust func(*ServerConfig), f func(t *testing.T, srv 
 			adjust(&cfg)
 			srv := NewServer(cfg)
 			r := rawUser(t, srv)
+			defer func() {
+				r.nc.Close()
+				srv.Close()
+				if s := srv.Stats(); s.Open != 0 || s.Running != 0 || s.InFlightBytes != 0 {
+					t.Errorf("left behind: %+v", s)
+				}
+			}()
 			f(t, srv, r, h)
-			r.nc.Close()
-			srv.Close()
-			if s := srv.Stats(); s.Open != 0 || s.Running != 0 || s.InFlightBytes != 0 {
-				t.Errorf("left behind: %+v", s)
-			}
 		})
 	})
 }
@@ -237,6 +239,7 @@ func TestRequestsOnAConnectionAreBounded(t *testing.T) {
 		}
 		r.frame(Header{Op: opHold, Class: Ingest, ID: 6}, nil, []byte("more"))
 		r.wantErrorFrame(6, object.CodeOverload)
+		synctest.Wait()
 		if n := h.startedCount(opHold); n != 5 {
 			t.Errorf("%d handlers were started, want 5", n)
 		}
@@ -311,10 +314,14 @@ func TestCreditStorm(t *testing.T) {
 	hostile(t, func(cfg *ServerConfig) { cfg.QueueBytes = 100_000 }, func(t *testing.T, _ *Server, r *raw, _ *testHandler) {
 		_, before := object.Live()
 		r.frame(Header{Op: opStream, Class: Tail, ID: 1}, streamMeta(1000, 10_000), nil)
-		for range 9 {
-			r.frame(Header{Class: Tail, Flags: FlagCredit, ID: 1}, []byte{0xff, 0xff, 0xff, 0xff}, nil)
-		}
 		r.frame(Header{Class: Tail, Flags: FlagCredit, ID: 99}, []byte{0xff, 0xff, 0xff, 0xff}, nil)
+		go func() {
+			for range 100 { // the server stops reading when its queue is full
+				if _, err := r.nc.Write(encodeFrame(Header{Class: Tail, Flags: FlagCredit, ID: 1}, []byte{0xff, 0xff, 0xff, 0xff}, nil)); err != nil {
+					return
+				}
+			}
+		}()
 		synctest.Wait()
 		if _, now := object.Live(); now-before > 400_000 {
 			t.Errorf("%d bytes are held for a reader that reads nothing", now-before)
@@ -374,6 +381,51 @@ func TestARequestIdTwice(t *testing.T) {
 		r.frame(Header{Op: opHold, Class: Get, ID: 5}, nil, nil)
 		r.wantErrorFrame(0, object.CodeBadRequest)
 		r.wantClosed()
+	})
+}
+
+// TestCancelledAnswerIsDropped: a handler that answers a request nobody wants any
+// more leaves nothing behind.
+func TestCancelledAnswerIsDropped(t *testing.T) {
+	noBuffersLeft(t, func() {
+		synctest.Test(t, func(t *testing.T) {
+			srv := NewServer(testServerConfig(handlerFunc(func(ctx context.Context, r *Request) (Answer, error) {
+				<-ctx.Done()
+				return Answer{Body: Piece{r.Body, r.Buf.Retain()}}, nil
+			})))
+			r := rawUser(t, srv)
+			r.frame(Header{Op: opWait, Class: Ingest, ID: 1}, nil, make([]byte, 1000))
+			synctest.Wait()
+			r.frame(Header{Class: Ingest, Flags: FlagCancel, ID: 1}, nil, nil)
+			r.frame(Header{Op: OpPing, Class: Control, ID: 2}, nil, nil)
+			if h, _, _, err := r.next(); err != nil || h.ID != 2 {
+				t.Errorf("got %+v, %v; want the answer to the ping", h, err)
+			}
+			r.nc.Close()
+			srv.Close()
+		})
+	})
+}
+
+// TestCloseWaitsForHandlers: when Close has returned, none of them runs.
+func TestCloseWaitsForHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		running := false
+		srv := NewServer(testServerConfig(handlerFunc(func(ctx context.Context, _ *Request) (Answer, error) {
+			running = true
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			running = false
+			return Answer{}, nil
+		})))
+		r := rawUser(t, srv)
+		r.frame(Header{Op: opWait, Class: Ingest, ID: 1}, nil, nil)
+		synctest.Wait()
+		srv.Close()
+		if running {
+			t.Error("a handler is still running")
+		}
+		r.nc.Close()
 	})
 }
 
@@ -572,6 +624,46 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 			end()
 		})
 	})
+}
+
+// TestAnswerThatComesWhileTheCallerLeaves: it goes away when half of the answer is
+// here. Nothing of it stays.
+func TestAnswerThatComesWhileTheCallerLeaves(t *testing.T) {
+	for name, flags := range map[string]Flags{"an answer": flagsLast, "a message of a stream": flagsMore} {
+		t.Run(name, func(t *testing.T) {
+			noBuffersLeft(t, func() {
+				synctest.Test(t, func(t *testing.T) {
+					c, end := hostileServer(t, Config{}, func(r *raw) {
+						h, _, _, _ := r.next()
+						go func() { _, _ = io.Copy(io.Discard, r.nc) }()
+						b := encodeFrame(Header{Flags: flags, ID: h.ID}, nil, make([]byte, 10_000))
+						r.write(b[:5000])
+						time.Sleep(2 * time.Second)
+						r.write(b[5000:])
+					})
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					call := &Call{Op: opEcho, Class: Tail}
+					if flags == flagsLast {
+						_, err := c.Call(ctx, call)
+						wantError(t, err, object.CodeDeadline, object.MaybeDone)
+					} else {
+						s, err := c.Stream(ctx, call)
+						if err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(time.Second)
+						s.Close()
+					}
+					time.Sleep(3 * time.Second)
+					if c.Err() != nil || c.InFlight() != 0 {
+						t.Errorf("afterwards: %v, %d in flight", c.Err(), c.InFlight())
+					}
+					end()
+				})
+			})
+		})
+	}
 }
 
 // TestStreamBeyondItsCredit: a server that runs further ahead than it may does

@@ -6,7 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -38,7 +38,9 @@ type reader struct {
 	deadline time.Time // as set on nc
 	wasLarge bool      // the last payload was over readBufferBytes
 
-	stopped atomic.Bool // set by interrupt
+	mu      sync.Mutex
+	waiting bool // between frames
+	stopped bool // by interrupt
 }
 
 // errInterrupted is what header returns after interrupt.
@@ -70,16 +72,11 @@ func (r *reader) header() (Header, error) {
 // awaitFrame waits, idle, for the first byte of a frame.
 func (r *reader) awaitFrame() error {
 	for wait := r.idleTimeout; ; {
-		// A deadline that is a little early only makes onIdle ask sooner; setting it
-		// anew for every frame would cost more than it is worth.
-		if now := time.Now(); r.deadline.After(now.Add(wait)) || r.deadline.Before(now.Add(wait-wait/4)) {
-			r.setDeadline(now.Add(wait))
-		}
-		if r.stopped.Load() {
+		if !r.beginWait(wait) {
 			return errInterrupted
 		}
 		err := r.fill(1)
-		if r.stopped.Load() && err != nil {
+		if r.endWait() && err != nil {
 			return errInterrupted
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -91,11 +88,41 @@ func (r *reader) awaitFrame() error {
 	}
 }
 
+// beginWait sets the deadline of a wait between frames, unless there is to be
+// none.
+func (r *reader) beginWait(wait time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return false
+	}
+	r.waiting = true
+	// A deadline that is a little early only makes onIdle ask sooner; setting it
+	// anew for every frame would cost more than it is worth.
+	if now := time.Now(); r.deadline.After(now.Add(wait)) || r.deadline.Before(now.Add(wait-wait/4)) {
+		r.setDeadline(now.Add(wait))
+	}
+	return true
+}
+
+// endWait tells whether the wait was interrupted, or should have been.
+func (r *reader) endWait() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = false
+	return r.stopped
+}
+
 // interrupt makes header return instead of waiting for a frame to begin. A frame
-// that has begun is still read. It may be called by any goroutine.
+// that has begun is still read: all waits inside one set their own deadline. It
+// may be called by any goroutine.
 func (r *reader) interrupt() {
-	r.stopped.Store(true) // before the deadline: awaitFrame sets its own, then looks
-	_ = r.nc.SetReadDeadline(time.Unix(1, 0))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	if r.waiting {
+		_ = r.nc.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection, which the read reports
+	}
 }
 
 // payload reads the meta and body that follow h into one Buffer, which the

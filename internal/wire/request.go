@@ -73,11 +73,9 @@ func (s *session) awaitCredit(r *Request, size int) error {
 	}
 }
 
-// maxCredit bounds what a caller may grant at once, bytes.
-const maxCredit = 64 << 20
-
 // pay gives the request with that id credit. One that has ended is forgotten:
-// the grant crossed its last message.
+// the grant crossed its last message. What a caller that grants too much makes
+// the server hold is bounded by the writer's queue.
 func (s *session) pay(id uint64, bytes uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +83,7 @@ func (s *session) pay(id uint64, bytes uint32) {
 	if r == nil {
 		return
 	}
-	r.credit = min(r.credit+int(bytes), maxCredit)
+	r.credit += int(bytes)
 	if r.credit > 0 && r.paid != nil {
 		close(r.paid)
 		r.paid = nil

@@ -55,7 +55,8 @@ func (c *requestCtx) Err() error {
 
 func (c *requestCtx) late() bool { return !c.deadline.IsZero() && !time.Now().Before(c.deadline) }
 
-// AfterFunc lets package context derive contexts without a goroutine each.
+// AfterFunc lets package context derive contexts without a goroutine each. That
+// package has called Done before.
 func (c *requestCtx) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,7 +69,6 @@ func (c *requestCtx) AfterFunc(f func()) (stop func() bool) {
 	}
 	key := new(after)
 	c.after[key] = f
-	c.armLocked()
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -51,6 +51,9 @@ func TestStream(t *testing.T) {
 					t.Errorf("%+v: after the end: %v", shape, err)
 				}
 			}
+			if n := c.InFlight(); n != 0 {
+				t.Errorf("%+v: the stream has ended and still counts", shape)
+			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}

@@ -12,7 +12,8 @@
 //	                  body: the records, one by one        empty if there are none
 //	4   get           meta: an object name                 body: the record
 //	5   head          meta: an object name                 body: the record's header
-//	6   row           meta: an index key                   meta: 1 if certain, else 0 (1); body: the row
+//	6   row           meta: an index key                   meta: 1 if certain, else 0 (1), xxhash64 of
+//	                                                       the row (8); body: the row
 //	7   append index  meta: an index key; body: a row      –
 //	8   tail          meta: tail options                   messages: meta an item, body its record
 //	9   info          –                                    body: msgpack of [Info]
@@ -22,6 +23,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/wire"
@@ -138,7 +140,30 @@ func ParseFailures(b []byte, n int) ([]error, error) {
 	return errs, nil
 }
 
+// AppendRowMeta appends what comes with a row: whether it is certain, and the
+// checksum of its encoding, for rows, unlike records, bring none of their own.
+func AppendRowMeta(dst []byte, certain bool, row []byte) []byte {
+	return binary.LittleEndian.AppendUint64(append(dst, boolByte(certain)), object.Checksum(row))
+}
+
+// ParseRowMeta decodes what came with a row, and verifies the row.
+func ParseRowMeta(meta, row []byte) (certain bool, err error) {
+	r := reader{b: meta}
+	certain = r.boolean()
+	sum := r.u64()
+	if err := r.end("what comes with a row"); err != nil {
+		return false, err
+	}
+	if sum != object.Checksum(row) {
+		return false, malformed("a row that was damaged on its way")
+	}
+	return certain, nil
+}
+
 func appendText[T ~string | ~[]byte](dst []byte, s T) []byte {
+	if len(s) > math.MaxUint16 {
+		panic("proto: BUG: a text that is longer than its length can say")
+	}
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(s)))
 	return append(dst, s...)
 }

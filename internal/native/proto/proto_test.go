@@ -180,6 +180,27 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+func TestRowMeta(t *testing.T) {
+	row := []byte("hello")
+	for _, certain := range []bool{false, true} {
+		meta := AppendRowMeta(nil, certain, row)
+		if got, err := ParseRowMeta(meta, row); err != nil || got != certain {
+			t.Errorf("%v came back as %v, %v", certain, got, err)
+		}
+		for _, bad := range [][]byte{meta[:8], append(slices.Clone(meta), 0), append([]byte{2}, meta[1:]...)} {
+			if _, err := ParseRowMeta(bad, row); !errors.Is(err, ErrArguments) {
+				t.Errorf("%x: %v", bad, err)
+			}
+		}
+		if _, err := ParseRowMeta(meta, []byte("hellp")); !errors.Is(err, ErrArguments) {
+			t.Errorf("a damaged row: %v", err)
+		}
+	}
+	if got := hex.EncodeToString(AppendRowMeta(nil, true, row)); got != "01a36d9f887d82c726" {
+		t.Errorf("meta %s", got)
+	}
+}
+
 func TestInfo(t *testing.T) {
 	want := Info{Node: "n", Cluster: "c", SlotSeconds: 10, DCs: []string{"ams"}, Buckets: []bucket.Properties{bucket.Plain("default", "x")}}
 	b, err := AppendInfo(nil, want)
