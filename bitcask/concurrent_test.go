@@ -56,6 +56,108 @@ func TestOneDecisionAtATime(t *testing.T) {
 	}
 }
 
+// A put of a key decides only when the one before has ended, and goes on the
+// state that one has left.
+func TestSecondPutWaits(t *testing.T) {
+	_, s := openAll(t, vfs.NewMem(), testConfig())
+	mustPut(t, s, make1(t, events, t0, "other", t0*1e6, nil))
+	l, err := s.lane(laneOf(events, t0, testSlot), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.takeRoleLocked() // as if a write were under way
+	l.mu.Unlock()
+	o := make1(t, events, t0, "key", t0*1e6, []byte("x"))
+	results := make(chan Action, 2)
+	put := func() {
+		action, err := s.putTest(o)
+		if err != nil {
+			t.Error(err)
+		}
+		results <- action
+	}
+	go put()
+	waitQueue(l, 1)
+	go put()
+	for {
+		l.mu.Lock()
+		first := l.inflight[o.hash()]
+		waits, queued := first != nil && first.awaited, len(l.queue)
+		l.mu.Unlock()
+		if queued == 2 {
+			t.Error("both decided at once")
+			break
+		}
+		if waits {
+			break
+		}
+	}
+	l.mu.Lock()
+	l.releaseRoleLocked()
+	l.mu.Unlock()
+	if a, b := <-results, <-results; a+b != Append+Same {
+		t.Errorf("%v and %v, want one append", a, b)
+	}
+}
+
+// What is acknowledged as there already is as durable as a new record.
+func TestSameIsDurable(t *testing.T) {
+	fsys := vfs.NewMem()
+	_, s := openAll(t, fsys, testConfig())
+	o := make1(t, events.synced(SyncNone), t0, "key", t0*1e6, bytesOf(1, 5000))
+	mustPut(t, s, o)
+	o.b.Sync = SyncAlways
+	if action, err := s.putTest(o); err != nil || action != Same {
+		t.Fatalf("%v, %v", action, err)
+	}
+	cfg := testConfig()
+	cfg.BootID = "boot-2"
+	for seed := range 10 {
+		_, s := openAll(t, fsys.PowerCut(newRand(seed)), cfg)
+		mustGet(t, s, o)
+	}
+}
+
+// A put that queues while its slot is dropped is refused, and leaves no file.
+func TestDropBeforeQueuedPut(t *testing.T) {
+	fsys := vfs.NewMem()
+	_, s := openAll(t, fsys, testConfig())
+	mustPut(t, s, make1(t, events, t0, "first", t0*1e6, nil))
+	l, err := s.lane(laneOf(events, t0, testSlot), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.takeRoleLocked() // as if a write were under way
+	l.mu.Unlock()
+	put, dropped := make(chan error), make(chan error)
+	go func() {
+		_, err := s.putTest(make1(t, events, t0, "late", t0*1e6, nil))
+		put <- err
+	}()
+	waitQueue(l, 1)
+	go func() {
+		_, err := s.Expire(t0+1000, 100)
+		dropped <- err
+	}()
+	for waiting := 0; waiting == 0; {
+		l.mu.Lock()
+		waiting = l.waiting
+		l.mu.Unlock()
+	}
+	l.mu.Lock()
+	l.releaseRoleLocked()
+	l.mu.Unlock()
+	wantErr(t, <-put, ErrExpired, "a put to a dropped slot")
+	if err := <-dropped; err != nil {
+		t.Fatal(err)
+	}
+	if n := countFiles(t, fsys, laneDir(events.ID, Partition{})); n != 0 {
+		t.Errorf("%d files are left", n)
+	}
+}
+
 // Writers, readers, sealing, expiry and maintenance at once: what was put is
 // found at any time, until it expires.
 func TestEverythingAtOnce(t *testing.T) {

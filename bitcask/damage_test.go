@@ -194,12 +194,28 @@ func TestEveryManifestByteFlipped(t *testing.T) {
 		if found, _ := checkAll(t, hurt); len(found) == 0 || found[0].File != name {
 			t.Fatalf("byte %d: check says %+v", pos, found)
 		}
-		_, s := openAll(t, hurt, testConfig())
+		d, s := openAll(t, hurt, testConfig())
 		if doubts := s.Doubts(); len(doubts) != 1 || !doubts[0].All || doubts[0].Reason != ReasonManifestLost {
 			t.Fatalf("byte %d: doubts %+v", pos, doubts)
 		}
 		for _, o := range all {
 			mustGet(t, s, o)
+		}
+		if pos%10 > 0 {
+			continue
+		}
+		if _, err := s.SealDue(t0 + 1000); err != nil { // everything is listed again
+			t.Fatal(err)
+		}
+		mustPut(t, s, make1(t, events, t0, "more", t0*1e6, nil))
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := hurt.Remove(name + ".damaged"); err != nil {
+			t.Fatal(err)
+		}
+		if found, totals := checkAll(t, hurt); totals.Damage != 0 {
+			t.Fatalf("byte %d: after mending check says %+v", pos, found)
 		}
 	}
 }
@@ -334,5 +350,32 @@ func TestUnreadableSector(t *testing.T) {
 	}
 	if doubts := s.Doubts(); len(doubts) != 1 || doubts[0].Reason != ReasonDamage {
 		t.Errorf("doubts %+v", doubts)
+	}
+}
+
+// A segment under another's name is nobody's: its records are not served.
+func TestMisplacedSegment(t *testing.T) {
+	fsys, all := aLife(t)
+	name := segmentsOf(t, fsys)[0]
+	b, err := vfs.ReadFile(fsys, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := t0 + 7*testSlot
+	if err := vfs.PublishBytes(fsys, segName(segID{laneOf(events, late, testSlot), 0}, Partition{}), b); err != nil {
+		t.Fatal(err)
+	}
+	if _, totals := checkAll(t, fsys); totals.Damage == 0 {
+		t.Error("check does not notice")
+	}
+	_, s := openAll(t, fsys, testConfig())
+	for range s.Walk(events, slotAt(late), t0) {
+		t.Error("a record in the wrong slot is served")
+	}
+	if _, count := s.Damage(); count == 0 {
+		t.Error("the damage is not listed")
+	}
+	for _, o := range all {
+		mustGet(t, s, o)
 	}
 }

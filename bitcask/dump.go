@@ -18,11 +18,11 @@ type Dumped struct {
 }
 
 // Dump yields every record of a data directory (dead ones too: lesser versions,
-// and what is below a horizon), file by file in the order they were appended; only those of
-// one file, relative to the directory, if file is not empty. A record is valid until the
-// next step unless it is retained. What is no record is yielded as an error that names file
-// and offset, and the walk goes on. Nothing is changed; the directory may be in
-// use.
+// and what is below a horizon), file by file in the order they were appended;
+// only those of one file, relative to the directory, if file is not empty. A
+// record is valid until the next step unless it is retained. What is no record
+// is yielded as an error that names file and offset, and the walk goes on.
+// Nothing is changed; the directory may be in use.
 func Dump(fsys vfs.FS, file string) iter.Seq2[Dumped, error] {
 	return func(yield func(Dumped, error) bool) {
 		files := []string{file}

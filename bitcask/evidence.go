@@ -63,6 +63,7 @@ type evidence struct {
 	fs   vfs.FS
 	name string
 	boot string
+	lost bool // there was data and no usable manifest
 
 	mu         sync.Mutex
 	done       sync.Cond // a publication has ended
@@ -98,7 +99,7 @@ func openEvidence(fsys vfs.FS, disk ID, p Partition, boot string, hasData func()
 	if err != nil {
 		return nil, diskError(object.NotDone, "looking for data of partition "+p.String(), err)
 	}
-	if lost {
+	if e.lost = lost; lost {
 		e.doubtLater(laneID{slot: allSlots}, ReasonManifestLost)
 	}
 	return e, nil
@@ -166,6 +167,17 @@ func (e *evidence) setLater(id segID, s segRecord) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.m.segments[id] != s {
+		e.m.segments[id] = s
+		e.changedLocked()
+	}
+}
+
+// cleanLater notes that a dirty segment has been synced.
+func (e *evidence) cleanLater(id segID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.m.segments[id]; s.state == segDirty {
+		s.state = segClean
 		e.m.segments[id] = s
 		e.changedLocked()
 	}

@@ -16,15 +16,15 @@ type Expired struct {
 	More  bool  // files below the horizon are left for the next call
 }
 
-// expireStep is how much of a file is freed at once: a longer one is cut
-// shorter first, so that freeing its blocks holds up no put's journal entry for long.
+// expireStep is how much of a file is freed at once: a longer one is cut shorter
+// first, so that freeing its blocks does not hold up the puts' journal for long.
 const expireStep = 256 << 20 // bytes
 
 // Expire drops what is dead at now: it raises the drop horizons of timed
-// buckets as far as their present TTLs allow, makes them durable, and unlinks
-// up to maxSteps files below them (a long file takes several steps). It works on a
-// full disk. Call it only while the clock is trusted: what it drops does not come
-// back.
+// buckets as far as their present TTLs allow, makes them durable, and unlinks up
+// to maxSteps files below them (a long file takes several steps). It works on a
+// full disk. Call it only while the clock is trusted: what it drops does not
+// come back.
 func (s *Store) Expire(now int64, maxSteps int) (Expired, error) {
 	var done Expired
 	if !s.disk.gate.enter() {
@@ -200,10 +200,10 @@ type Maintained struct {
 const expirePerRound = 16
 
 // Maintain does one round of what a disk needs from time to time, over the
-// stores that are open: it seals what is due, marks idle slots clean, and, while the
-// clock is trusted, drops a bounded number of expired files. Call it about once
-// a second from one goroutine; puts and gets go on meanwhile. Its errors have
-// been tried everything against that the next round does not try again.
+// stores that are open: it seals what is due, marks idle slots clean, and, while
+// the clock is trusted, drops a bounded number of expired files. Call it about
+// once a second from one goroutine; puts and gets go on meanwhile. An error says
+// what this round could not do; the next one tries again.
 func (d *Disk) Maintain(now int64, clockTrusted bool) (Maintained, error) {
 	var done Maintained
 	if !d.gate.enter() {

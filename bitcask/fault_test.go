@@ -40,8 +40,8 @@ func TestWriteErrors(t *testing.T) {
 		outcome object.Outcome
 	}{
 		{"full at once", syscall.ENOSPC, nil, object.CodeLowSpace, object.NotDone},
-		{"full halfway", &vfs.Partial{Bytes: 70, Err: syscall.ENOSPC}, nil, object.CodeLowSpace, object.NotDone},
-		{"full, and not to be cut", &vfs.Partial{Bytes: 70, Err: syscall.ENOSPC}, syscall.EIO, object.CodeLowSpace, object.NotDone},
+		{"full halfway", &vfs.Partial{Bytes: 900, Err: syscall.ENOSPC}, nil, object.CodeLowSpace, object.NotDone},
+		{"full, and not to be cut", &vfs.Partial{Bytes: 900, Err: syscall.ENOSPC}, syscall.EIO, object.CodeLowSpace, object.NotDone},
 		{"failing", &vfs.Partial{Bytes: 9, Err: syscall.EIO}, nil, object.CodeDisk, object.MaybeDone},
 		{"read-only", syscall.EROFS, nil, object.CodeDisk, object.MaybeDone},
 	} {
@@ -57,7 +57,7 @@ func TestWriteErrors(t *testing.T) {
 				}
 				return failing(op)
 			})
-			o := make1(t, events, t0, "failed", t0*1e6, bytesOf(2, 100))
+			o := make1(t, events, t0, "failed", t0*1e6, bytesOf(2, 1000))
 			_, err := s.putTest(o)
 			var fault *object.Error
 			if !errors.As(err, &fault) || fault.Code != tc.code || fault.Outcome != tc.outcome {
@@ -66,8 +66,11 @@ func TestWriteErrors(t *testing.T) {
 			fsys.Inject(nil)
 			wantErr(t, s.getErr(o, t0), ErrAbsent, "the failed put")
 			d.space.refresh(d)
-			after := make1(t, events, t0, "after", t0*1e6, bytesOf(3, 100))
+			after := make1(t, events, t0, "after", t0*1e6, bytesOf(3, 10))
 			mustPut(t, s, after)
+			if found, totals := checkAll(t, fsys.Kill()); totals.Damage != 0 {
+				t.Errorf("check: %+v", found)
+			}
 			for range 2 {
 				mustGet(t, s, before)
 				mustGet(t, s, after)
@@ -266,4 +269,137 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the reserve is not there again: %v", err)
 	}
 	mustPut(t, s, make1(t, events, t0+99, "more", t0*1e6, bytesOf(1, 5000)))
+}
+
+// Puts are taken again only when an eighth more than the bound is free, so that
+// they are not refused and taken by turns.
+func TestLowSpaceHysteresis(t *testing.T) {
+	fsys := vfs.NewMem()
+	fsys.SetCapacity(1 << 20)
+	cfg := testConfig()
+	cfg.MinFreeBytes = 256 << 10
+	d := openDisk(t, fsys, cfg)
+	for _, step := range []struct {
+		freeBytes int64
+		low       bool
+	}{{300 << 10, false}, {256 << 10, false}, {255 << 10, true}, {270 << 10, true}, {287 << 10, true}, {288 << 10, false}, {260 << 10, false}} {
+		free, _, err := fsys.Space()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := fsys.Stat("ballast"); err == nil {
+			free += e.SizeBytes
+			if err := fsys.Remove("ballast"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := vfs.PublishBytes(fsys, "ballast", make([]byte, free-step.freeBytes)); err != nil {
+			t.Fatal(err)
+		}
+		d.space.refresh(d)
+		if d.LowSpace() != step.low {
+			t.Errorf("with %d KiB free: low %v", step.freeBytes>>10, d.LowSpace())
+		}
+	}
+}
+
+// A value found bad is set aside: it is not served, its slot is doubted, and
+// the object can be put again, which then is what is served.
+func TestRecheck(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		fsys := vfs.NewMem()
+		d, s := openAll(t, fsys, testConfig())
+		good := make1(t, events, t0, "good", t0*1e6, bytesOf(1, 1000))
+		bad := make1(t, events, t0, "bad", t0*1e6, bytesOf(2, 1000))
+		mustPut(t, s, good)
+		mustPut(t, s, bad)
+		if sealed {
+			if err := s.Seal(events, slotAt(t0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, fsys, segmentsOf(t, fsys)[0], func(b []byte) []byte { b[len(b)-100] ^= 1; return b })
+		d, s = openAll(t, fsys, testConfig())
+		recheck := func(o *testObject, want int) {
+			t.Helper()
+			if n, err := s.Recheck(o.b, o.hash(), o.epoch, t0, []byte(o.key)); n != want || err != nil {
+				t.Errorf("recheck of %q: %d, %v", o.key, n, err)
+			}
+		}
+		wantErr(t, s.getErr(bad, t0), object.ErrCorrupt, "the damaged value")
+		if action, err := s.putTest(bad); action != Same || err != nil {
+			t.Errorf("before it is known: %v, %v", action, err)
+		}
+		recheck(good, 0)
+		recheck(bad, 1)
+		recheck(bad, 0)
+		recheck(make1(t, events, t0, "never", 1, nil), 0)
+		wantErr(t, s.getErr(bad, t0), ErrAbsent, "a value set aside")
+		if doubts := s.Doubts(); len(doubts) != 1 || doubts[0].Reason != ReasonDamage {
+			t.Errorf("doubts %+v", doubts)
+		}
+		n := 0
+		for range s.Walk(events, slotAt(t0), t0) {
+			n++
+		}
+		if n != 1 {
+			t.Errorf("walked %d records, want the good one", n)
+		}
+		mustPut(t, s, bad)
+		for range 2 {
+			mustGet(t, s, bad)
+			mustGet(t, s, good)
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d, s = openAll(t, fsys, testConfig())
+		}
+	}
+}
+
+// A slot that outgrows a segment goes on in the next; full ones are sealed at
+// once, the last one stays open.
+func TestSegmentsRoll(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxSegmentBytes = 10_000
+	fsys := vfs.NewMem()
+	d, s := openAll(t, fsys, cfg)
+	var all []*testObject
+	for i := range 100 {
+		size := 1000
+		if i == 50 {
+			size = 30_000 // has a segment to itself
+		}
+		o := make1(t, events, t0, fmt.Sprint("k", i), t0*1e6, bytesOf(uint64(i), size))
+		mustPut(t, s, o)
+		all = append(all, o)
+	}
+	large := 0
+	files := segmentsOf(t, fsys)
+	for _, name := range files {
+		if e, err := fsys.Stat(name); err != nil || e.SizeBytes > cfg.MaxSegmentBytes {
+			large++
+		}
+	}
+	if len(files) < 12 || len(files) > 18 || large != 1 {
+		t.Errorf("%d segments, %d too long", len(files), large)
+	}
+	if n, err := s.SealDue(t0); err != nil || n != len(files)-1 {
+		t.Errorf("%d of %d sealed, %v", n, len(files), err)
+	}
+	for range 2 {
+		for _, o := range all {
+			mustGet(t, s, o)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d, s = openAll(t, fsys, cfg)
+	}
+	if st := d.Stats(); st.Damage != 0 || st.Stores != 1 {
+		t.Errorf("%+v", st)
+	}
 }

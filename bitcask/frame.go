@@ -27,8 +27,6 @@ import (
 const (
 	frameSize = 16 // bytes
 	align     = 8  // bytes; offsets and sizes are kept in these units
-
-	maxFramedSize = (frameSize + object.MaxRecordBytes + align - 1) / align * align
 )
 
 // zeros is what a record is padded with.

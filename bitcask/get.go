@@ -140,7 +140,8 @@ func newHead(raw []byte) Head {
 // Each yields every record of a key, in no order: all that were put in a
 // KeepAll bucket; elsewhere the greatest version and what lesser ones are still
 // there. A record is valid until the next step unless it is retained. A damaged
-// record, or a failing disk, is yielded as an error, and the walk goes on.
+// record, or a failing disk, is yielded as an error, and the walk goes on;
+// ErrExpired is the only thing yielded if the key's time has expired.
 func (s *Store) Each(b Bucket, hash uint64, epoch, now int64, key []byte) iter.Seq2[object.Record, error] {
 	return func(yield func(object.Record, error) bool) {
 		d := s.disk

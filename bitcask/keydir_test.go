@@ -110,6 +110,12 @@ func TestHintLookup(t *testing.T) {
 					t.Fatalf("hash %x: %v, %v", hash, got, err)
 				}
 			}
+			whole := encodeHint(&hintHeader{records: n, sealedLength: 1 << 30}, all, nil)
+			for _, wrong := range [][]byte{whole[:len(whole)-1], append(whole, 0)} {
+				if _, err := readHintHeader(memFile(t, wrong)); err == nil {
+					t.Fatalf("a hint of %d bytes instead of %d is accepted", len(wrong), len(whole))
+				}
+			}
 			if loaded, err := loadHint(f, &h); err != nil || !slices.Equal(loaded, all) {
 				t.Fatalf("loaded %d of %d, %v", len(loaded), n, err)
 			}

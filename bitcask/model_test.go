@@ -34,7 +34,7 @@ type model struct {
 
 var (
 	modelSteps = flag.Int("model.steps", 1000, "operations in each run of TestModel")
-	modelSeeds = flag.Int("model.seeds", 5, "runs of TestModel")
+	modelSeeds = flag.Int("model.seeds", 3, "runs of TestModel")
 )
 
 // TestModel does random things to a store and to a map, with restarts, kills,

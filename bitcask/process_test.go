@@ -18,7 +18,7 @@ const killedDirEnv = "BITCASK_TEST_KILLED_DIR"
 
 func killedObject(t testing.TB, round, writer, i int) *testObject {
 	b := events.synced(Sync(writer % 3))
-	return make1(t, b, t0+int64(i/50%30), fmt.Sprintf("r%d:w%d:%d", round, writer, i), t0*1e6, bytesOf(uint64(i), i*37%20_000))
+	return make1(t, b, t0+int64(i/20%30), fmt.Sprintf("r%d:w%d:%d", round, writer, i), t0*1e6, bytesOf(uint64(i), i*37%20_000))
 }
 
 // TestHelperKilled is the child: it prints the name of each put that was
@@ -53,7 +53,7 @@ func TestHelperKilled(t *testing.T) {
 				out.Lock()
 				fmt.Println("acked", w, i)
 				out.Unlock()
-				if w == 0 && i%300 == 299 {
+				if w == 0 && i%100 == 99 {
 					if err := s.Seal(events, slotAt(o.epoch)); err != nil {
 						t.Error(err)
 						return
@@ -69,7 +69,7 @@ func TestHelperKilled(t *testing.T) {
 // nothing it acknowledged is missing, and check finds nothing.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	rounds := 8
+	rounds := 4
 	if testing.Short() {
 		rounds = 2
 	}
@@ -102,14 +102,21 @@ func TestKilled(t *testing.T) {
 			}
 			o := killedObject(t, round, w, i)
 			acked[o.key] = o
-			if n++; n == 500+round*77 {
+			if n == 0 { // while it lives, the directory is its own
+				_, err := OpenDisk(fsys, testConfig(), 0)
+				wantErr(t, err, vfs.ErrLocked, "opening a directory in use")
+				if !strings.Contains(err.Error(), fmt.Sprint("process ", cmd.Process.Pid)) {
+					t.Errorf("%q does not say by whom", err)
+				}
+			}
+			if n++; n == 200+round*77 {
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 		_ = cmd.Wait() // killed
-		if n < 500 {
+		if n < 200 {
 			t.Fatalf("the child ended by itself after %d puts", n)
 		}
 		if _, err := Check(fsys, CheckOptions{Hash: testHash, BootID: vfs.BootID()}, func(f Finding) bool {

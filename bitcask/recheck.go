@@ -7,12 +7,12 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 )
 
-// Recheck reads all records of a key and verifies their values; those that fail
-// are set aside: they are listed as damage, their slot is doubted, and they are
+// Recheck reads all records of a key and verifies their values; those that fail are
+// set aside: they are listed as damage, their slot is doubted, and they are
 // neither served nor found by puts, so that the object can be put again. It is
-// for a reader whose [object.Record.Verify] failed, and returns how many records it
-// set aside. The setting aside lasts until the Disk is closed; the doubt, and a
-// record put anew, last longer.
+// for a reader whose [object.Record.Verify] failed, and returns how many records
+// it set aside. The setting aside lasts until the Disk is closed; the doubt, and
+// a record put anew, last longer.
 func (s *Store) Recheck(b Bucket, hash uint64, epoch, now int64, key []byte) (setAside int, err error) {
 	d := s.disk
 	if !d.gate.enter() {

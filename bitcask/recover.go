@@ -1,9 +1,11 @@
 package bitcask
 
 import (
+	"cmp"
 	"errors"
 	"io"
 
+	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
@@ -107,7 +109,14 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		trust = trustNothing
 	}
 	b, err := l.recover(seg, size, trust)
-	if err == nil && said.suspect {
+	switch {
+	case err != nil:
+	case !listed:
+		// A crash came before its first record, or the manifest was lost. What the
+		// manifest does not list takes no further record.
+		seg.retired = true
+		s.evidence.setLater(seg.id, segRecord{state: segDirty})
+	case said.suspect:
 		said.suspect = false
 		s.evidence.setLater(seg.id, said)
 	}
@@ -203,28 +212,35 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 		}
 		last := st.offset+st.size >= sc.end
 		switch {
-		case st.kind == wholeRecord:
-			l.reinsert(op, &st, b)
+		case st.kind == wholeRecord && l.reinsert(op, &st, b):
 		case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
 			// What was acknowledged of an unsynced tail, the manifest's dirty mark
 			// accounts for.
 			s.noteTorn(seg, st)
 			return end
 		default:
-			s.noteDamage(Damage{File: seg.data.name, Offset: st.offset, Bytes: st.size, What: st.what}, l.id, ReasonDamage)
+			what := cmp.Or(st.what, "the record belongs to another slot or partition")
+			s.noteDamage(Damage{File: seg.data.name, Offset: st.offset, Bytes: st.size, What: what}, l.id, ReasonDamage)
 		}
 		end = alignUp(st.offset + st.size)
 	}
 }
 
-// reinsert lists a record found by a scan. As when it was put, it replaces a
-// lesser version of its key.
-func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) {
+// reinsert lists a record found by a scan, unless it is in the wrong place. As
+// when it was put, it replaces a lesser version of its key.
+func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) bool {
 	h := &st.header
 	op.hash, op.version = l.store.disk.cfg.Hash(h.Type, h.Bucket, h.Key), h.Version()
 	op.offset, op.size = st.offset, alignUp(st.size)
+	if !l.store.partition.Holds(op.hash) {
+		return false
+	}
 	if l.timed {
-		op.epoch, _ = epochOf(h.Key)
+		epoch, ok := epochOf(h.Key)
+		if !ok || expiry.SlotOf(epoch, l.store.disk.cfg.SlotSeconds) != l.id.slot {
+			return false
+		}
+		op.epoch = epoch
 	}
 	op.old = place{}
 	keepAll := b.KeepAll || b.Type == "" && h.Kind == object.Delta
@@ -232,6 +248,7 @@ func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) {
 		l.findOlder(op, h)
 	}
 	l.insert(op, keepAll)
+	return true
 }
 
 // findOlder sets op.old to the place in op's segment of a record with h's key.

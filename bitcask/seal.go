@@ -62,14 +62,33 @@ func (s *Store) SealDue(now int64) (sealed int, err error) {
 		return 0, ErrStopping
 	}
 	defer s.disk.gate.leave()
+	faults := []error{s.relist()}
 	lanes, err := s.unsealedLanes()
-	faults := []error{err}
+	faults = append(faults, err)
 	for _, l := range lanes {
 		n, err := l.sealIfDue(now)
 		sealed += n
 		faults = append(faults, err)
 	}
 	return sealed, errors.Join(faults...)
+}
+
+// relist opens every slot, once, if the manifest was lost, so that it lists
+// again what there is.
+func (s *Store) relist() error {
+	if !s.evidence.lost || s.relisted.Load() {
+		return nil
+	}
+	if err := s.listAll(); err != nil {
+		return err
+	}
+	for _, l := range s.lanesWhere(anyLane) {
+		if err := l.load(); err != nil {
+			return err
+		}
+	}
+	s.relisted.Store(true)
+	return nil
 }
 
 // unsealedLanes returns the lanes with segments that are open, as the manifest
@@ -225,9 +244,7 @@ func (l *lane) clean() error {
 			faults = append(faults, diskError(object.MaybeDone, "syncing "+l.store.disk.fs.Path(seg.data.name), err))
 			continue
 		}
-		if said, ok := l.store.evidence.segment(seg.id); ok && said.state == segDirty {
-			l.store.evidence.setLater(seg.id, segRecord{state: segClean})
-		}
+		l.store.evidence.cleanLater(seg.id)
 	}
 	l.mu.Lock()
 	l.dirty = l.dirty && len(faults) > 0

@@ -93,13 +93,6 @@ func (s *segment) sync(d *Disk, upTo int64) error {
 	return nil
 }
 
-// unsynced reports whether there are bytes not known to be durable.
-func (s *segment) unsynced() bool {
-	s.syncer.mu.Lock()
-	defer s.syncer.mu.Unlock()
-	return s.syncer.synced < s.end.Load()
-}
-
 // syncFailed reports whether a sync of the segment has failed.
 func (s *segment) syncFailed() bool {
 	s.syncer.mu.Lock()

@@ -9,8 +9,8 @@ import (
 
 // A space watches how full the disk is. Below minFree bytes puts are refused,
 // before the disk is full; they are taken again by themselves when an eighth
-// more than that is free. A reserve file holds room for manifests, so that expiry
-// can note what it drops even when others have filled the disk.
+// more than that is free. A reserve file holds room for manifests, so that
+// expiry can note what it drops even when others have filled the disk.
 type space struct {
 	minFree int64 // bytes
 	low     atomic.Bool

@@ -1,11 +1,8 @@
 package bitcask
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -27,31 +24,11 @@ type Store struct {
 	listed  map[uint64]listing
 
 	allListed atomic.Bool // every bucket's directory has been read
+	relisted  atomic.Bool // and every slot opened, after the manifest was lost
 
 	damageMu    sync.Mutex
 	damage      []Damage
 	damageCount int64
-}
-
-// A listing is how far a bucket's directory has been read.
-type listing uint8
-
-const (
-	listingNow listing = iota + 1
-	listingDone
-)
-
-// maxDamage bounds the list of damage; the count goes on.
-const maxDamage = 1000
-
-// A Damage is a stretch of a file that cannot be used. Its records are not
-// served from here; those before and behind it are.
-type Damage struct {
-	File          string // relative to the data directory
-	Offset, Bytes int64
-	Bucket        uint64      // bucket id
-	Slot          expiry.Slot // -1 in a plain bucket
-	What          string
 }
 
 // openStore reads a partition's manifest; nothing else is read before it is
@@ -95,108 +72,6 @@ func (s *Store) lane(id laneID, create bool) (*lane, error) {
 		s.lanes[id] = l
 	}
 	return l, nil
-}
-
-// list reads a bucket's directory, once: its lanes are then known by their files.
-func (s *Store) list(bucket uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.listed[bucket] == listingNow {
-		s.changed.Wait()
-	}
-	if s.listed[bucket] == listingDone {
-		return nil
-	}
-	s.listed[bucket] = listingNow
-	s.mu.Unlock()
-	ids, err := s.segmentsOnDisk(bucket)
-	s.mu.Lock()
-	defer s.changed.Broadcast()
-	if err != nil {
-		delete(s.listed, bucket)
-		return err
-	}
-	s.listed[bucket] = listingDone
-	for _, id := range ids {
-		if s.lanes[id.laneID] == nil {
-			s.lanes[id.laneID] = newLane(s, id.laneID)
-		}
-		l := s.lanes[id.laneID]
-		l.found = append(l.found, id)
-	}
-	for _, id := range s.evidence.list(func(id segID, _ segRecord) bool { return id.bucket == bucket }) {
-		if s.lanes[id.laneID] == nil { // its files are missing: it is found out when it is loaded
-			s.lanes[id.laneID] = newLane(s, id.laneID)
-		}
-	}
-	return nil
-}
-
-// segmentsOnDisk returns a bucket's segments in ascending order. What an earlier
-// crash left behind is cleared away; names that are not the engine's are left alone.
-func (s *Store) segmentsOnDisk(bucket uint64) ([]segID, error) {
-	dir := laneDir(bucket, s.partition)
-	entries, err := s.disk.fs.ReadDir(dir)
-	if vfs.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, diskError(object.NotDone, "reading directory "+s.disk.fs.Path(dir), err)
-	}
-	var ids []segID
-	horizon := s.evidence.horizon(bucket)
-	for _, e := range entries {
-		if stem, ok := strings.CutSuffix(e.Name, segSuffix); ok && e.Regular {
-			if slot, seq, ok := parseStem(stem); ok {
-				ids = append(ids, segID{laneID{bucket, slot}, seq})
-			}
-		}
-		if s.leftBehind(e, entries, horizon) {
-			if err := s.disk.fs.Remove(dir + "/" + e.Name); err != nil && !vfs.IsNotExist(err) {
-				s.disk.cfg.Log.Warn("the leaving of a crash could not be removed", "file", s.disk.fs.Path(dir+"/"+e.Name), "error", err)
-			}
-		}
-	}
-	slices.SortFunc(ids, compareSegs)
-	return ids, nil
-}
-
-// leftBehind reports whether a file is of no more use: an unfinished
-// publication, or the hint of a dropped segment.
-func (s *Store) leftBehind(e vfs.Entry, all []vfs.Entry, horizon expiry.Horizon) bool {
-	if stem, ok := strings.CutSuffix(e.Name, hintSuffix+vfs.TempSuffix); ok {
-		_, _, ok = parseStem(stem)
-		return ok && e.Regular
-	}
-	stem, ok := strings.CutSuffix(e.Name, hintSuffix)
-	if !ok || !e.Regular {
-		return false
-	}
-	slot, _, ok := parseStem(stem)
-	_, hasSegment := slices.BinarySearchFunc(all, stem+segSuffix, func(e vfs.Entry, name string) int { return strings.Compare(e.Name, name) })
-	return ok && slot != plainSlot && !hasSegment && slot.End(s.disk.cfg.SlotSeconds) <= int64(horizon)
-}
-
-// listAll reads the directories of all buckets with data in the partition, once.
-func (s *Store) listAll() error {
-	if s.allListed.Load() {
-		return nil
-	}
-	buckets, err := s.disk.bucketsOf(s.partition)
-	if err != nil {
-		return err
-	}
-	for _, id := range s.evidence.list(func(segID, segRecord) bool { return true }) {
-		buckets = append(buckets, id.bucket)
-	}
-	slices.Sort(buckets)
-	for _, bucket := range slices.Compact(buckets) {
-		if err := s.list(bucket); err != nil {
-			return err
-		}
-	}
-	s.allListed.Store(true) // a bucket that comes later comes by a put
-	return nil
 }
 
 // lanesWhere returns the known lanes that keep accepts, in order. keep may take
@@ -355,66 +230,4 @@ func (s *Store) SetNote(note []byte) error {
 	defer s.disk.gate.leave()
 	s.evidence.noteLater(note)
 	return s.publish("keeping a note")
-}
-
-// Damage returns what was found damaged since the Disk was opened, oldest
-// first and at most 1000 entries, and how much there was in all.
-func (s *Store) Damage() ([]Damage, int64) {
-	s.damageMu.Lock()
-	defer s.damageMu.Unlock()
-	return slices.Clone(s.damage), s.damageCount
-}
-
-// noteDamage lists damage and, if it may have cost records, doubts the slot.
-func (s *Store) noteDamage(d Damage, id laneID, why Reason) {
-	d.Bucket, d.Slot = id.bucket, id.slot
-	s.damageMu.Lock()
-	if slices.ContainsFunc(s.damage, func(old Damage) bool { return old.File == d.File && old.Offset == d.Offset && old.What == d.What }) {
-		s.damageMu.Unlock()
-		return // met again
-	}
-	s.damageCount++
-	if len(s.damage) < maxDamage {
-		s.damage = append(s.damage, d)
-	}
-	s.damageMu.Unlock()
-	s.disk.stats.damage.Add(1)
-	s.disk.cfg.Log.Warn("damage on the disk is set aside", "file", s.disk.fs.Path(d.File), "offset", d.Offset, "bytes", d.Bytes, "what", d.What)
-	if why != 0 {
-		s.evidence.doubtLater(id, why)
-	}
-}
-
-// noteUnreadable notes a record that could not be read where it should be.
-func (s *Store) noteUnreadable(at place, err error) {
-	if err == error(ErrExpired) {
-		return // dropped meanwhile
-	}
-	s.disk.stats.badReads.Add(1)
-	s.noteDamage(Damage{File: at.seg.data.name, Offset: at.offset(), Bytes: at.size(), What: err.Error()}, at.seg.id.laneID, ReasonDamage)
-}
-
-// noteTorn tells of a tail that is cut off.
-func (s *Store) noteTorn(seg *segment, st stretch) {
-	s.disk.stats.tornTails.Add(1)
-	s.disk.cfg.Log.Info("an unfinished write at the end of a segment is cut off", "file", s.disk.fs.Path(seg.data.name), "offset", st.offset, "bytes", st.size, "what", st.what)
-}
-
-// syncFailed tells of records whose durability cannot be had any more.
-func (s *Store) syncFailed(seg *segment, err error) {
-	if errors.Is(err, errGone) {
-		return // dropped meanwhile, with its slot
-	}
-	if seg.syncer.told.Swap(true) {
-		return
-	}
-	s.disk.stats.syncErrors.Add(1)
-	s.noteDamage(Damage{File: seg.data.name, What: fmt.Sprintf("syncing failed: %v", err)}, seg.id.laneID, ReasonSyncFailed)
-}
-
-// abandon removes a segment that could not be brought into use.
-func (s *Store) abandon(seg *segment) {
-	s.evidence.removeLater(seg.id)
-	s.disk.handles.drop(&seg.data)
-	_ = s.disk.fs.Remove(seg.data.name) // an empty segment harms nobody
 }

@@ -11,9 +11,9 @@ import (
 // Walk yields the headers of a slot's records (of a plain bucket: of all, the
 // slot being ignored), segment by segment in the order they came: in a KeepAll
 // bucket all of them, elsewhere the greatest version of each key. What is put
-// meanwhile may be among them or not. A header is valid until the next step unless its Buf is
-// retained. What has expired at now is left out. A damaged record, or a failing
-// disk, is yielded as an error, and the walk goes on.
+// meanwhile may be among them or not. A header is valid until the next step
+// unless its Buf is retained. What has expired at now is left out. A damaged
+// record, or a failing disk, is yielded as an error, and the walk goes on.
 func (s *Store) Walk(b Bucket, slot expiry.Slot, now int64) iter.Seq2[Head, error] {
 	return func(yield func(Head, error) bool) {
 		s.walk(b, slot, now, func(op *putOp, _ place, n int, err error) bool {

@@ -10,7 +10,25 @@
 //
 // An owner is named by its place in the preference list, 0 to n-1. The list
 // holds distinct nodes, so that no node counts twice.
+//
+// # The driver
+//
+// A request is one pooled operation under a lock of its own: every event (an
+// answer, an alarm, the caller leaving) takes the lock, makes a step, lets go of
+// it, and performs the actions. There is no goroutine, timer or context for a
+// request or a replica; a [Replica] answers by calling back. Remote owners are
+// asked first; then the local one, on the goroutine of the caller, which has
+// nothing better to do. Callbacks from other nodes never touch a local disk
+// while a caller waits who can.
+//
+// What is in flight is bounded twice. The bytes under way to one node are
+// bounded from the question to the callback: beyond, that node is not asked and
+// is owed its copy. The bytes of records whose writers have been answered, and
+// which other owners still have to take, are bounded in all: beyond, a write is
+// over with its reply, and what is open is owed.
 package replication
 
+import "github.com/mayflydb/mayfly/internal/bucket"
+
 // MaxOwners bounds n, the number of owners of an object.
-const MaxOwners = 8
+const MaxOwners = bucket.MaxN

@@ -19,10 +19,13 @@ import (
 //   - A found value beats expired, and expired beats absent.
 //   - Anything else is unknown, a retryable error.
 //
+// A read of the header only ([NewHead]) is the same without values.
+//
 // Invariant: an owner has at most one question open at a time.
 type Read struct {
 	n, r, w   int
 	writeOnce bool
+	headOnly  bool // no value is asked for
 	owners    [MaxOwners]asked
 	order     [MaxOwners]uint8 // owners, the one to ask first in front
 	done      bool
@@ -85,6 +88,7 @@ const (
 type ReadAction struct {
 	Kind  ReadActionKind
 	Owner int
+	From  int           // for Mend: an owner that has the version that won
 	Err   *object.Error // for ReplyError
 }
 
@@ -96,8 +100,9 @@ const (
 	AskBody ReadActionKind = iota + 1
 	// AskHead: ask the owner for the header only.
 	AskHead
-	// ReplyBody: answer with the value the owner sent. Replies come exactly once, and last but for Mend.
-	ReplyBody
+	// ReplyFound: answer with what the owner sent: value and header, or the header
+	// if no more was wanted. Replies come exactly once, and last but for Mend.
+	ReplyFound
 	// ReplyError: answer that the key is absent, expired, or that it cannot be told.
 	ReplyError
 	// Mend: the owner lacks the version that won, or may.
@@ -118,6 +123,13 @@ func NewRead(n, r, w int, writeOnce bool, prefer []int) Read {
 	return s
 }
 
+// NewHead is [NewRead] for the header only.
+func NewHead(n, r, w int, writeOnce bool, prefer []int) Read {
+	s := NewRead(n, r, w, writeOnce, prefer)
+	s.headOnly = true
+	return s
+}
+
 // Done reports whether the read has replied.
 func (s *Read) Done() bool { return s.done }
 
@@ -129,7 +141,7 @@ func (s *Read) Step(ev ReadEvent, out []ReadAction) []ReadAction {
 	}
 	switch ev.Kind {
 	case Begin:
-		out = s.ask(s.order[0], true, out)
+		out = s.ask(s.order[0], !s.headOnly, out)
 		for _, o := range s.order[1:max(s.r, s.n-s.w+1)] {
 			out = s.ask(o, false, out)
 		}
@@ -242,21 +254,19 @@ func (s *Read) better(i, j int) bool {
 func (s *Read) found(best int, out []ReadAction) []ReadAction {
 	version := s.owners[best].answer.Version
 	if version.Tombstone {
-		return s.mend(version, s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it was deleted"), out))
+		return s.mend(best, s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it was deleted"), out))
 	}
-	if s.owners[best].answer.Body {
+	if s.owners[best].answer.Body || s.headOnly {
 		s.done = true
-		return s.mend(version, append(out, ReadAction{Kind: ReplyBody, Owner: best}))
+		return s.mend(best, append(out, ReadAction{Kind: ReplyFound, Owner: best}))
 	}
 	for i := range s.n { // a value of this version may be on its way
 		if o := &s.owners[i]; o.open && o.body {
 			return out
 		}
 	}
-	for _, i := range s.order[:s.n] {
-		if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
-			return s.ask(i, true, out)
-		}
+	if i, ok := s.holder(version); ok {
+		return s.ask(i, true, out)
 	}
 	if next, ok := s.next(); ok {
 		return s.ask(next, true, out)
@@ -267,18 +277,28 @@ func (s *Read) found(best int, out []ReadAction) []ReadAction {
 	return s.reply(s.unknown(object.CodeUnavailable, "its value could not be read from any owner that has it"), out)
 }
 
+// holder returns an owner that told of this version and may be asked for its
+// value.
+func (s *Read) holder(version object.Version) (uint8, bool) {
+	for _, i := range s.order[:s.n] {
+		if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
 // hedge asks one more owner: for the value if that is what is missing.
 func (s *Read) hedge(out []ReadAction) []ReadAction {
-	if best, counted, _, _ := s.tally(); best >= 0 && counted >= s.r && !s.owners[best].answer.Body {
-		version := s.owners[best].answer.Version
-		for _, i := range s.order[:s.n] {
-			if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
-				return s.ask(i, true, out)
-			}
+	best, counted, _, _ := s.tally()
+	atHand := best >= 0 && s.owners[best].answer.Body
+	if best >= 0 && counted >= s.r && !atHand {
+		if i, ok := s.holder(s.owners[best].answer.Version); ok {
+			return s.ask(i, true, out)
 		}
 	}
 	if next, ok := s.next(); ok {
-		return s.ask(next, true, out)
+		return s.ask(next, !s.headOnly && !atHand, out)
 	}
 	return out
 }
@@ -298,8 +318,11 @@ func (s *Read) enoughOpen(counted int) bool {
 	return counted+s.open() >= max(s.r, s.n-s.w+1)
 }
 
-// wantsBody reports whether no value is at hand or under way.
+// wantsBody reports whether a value is wanted and none is at hand or under way.
 func (s *Read) wantsBody() bool {
+	if s.headOnly {
+		return false
+	}
 	for i := range s.n {
 		o := &s.owners[i]
 		if o.open && o.body || o.answered && o.answer.Body {
@@ -323,15 +346,17 @@ func (s *Read) reply(err *object.Error, out []ReadAction) []ReadAction {
 	return append(out, ReadAction{Kind: ReplyError, Err: err})
 }
 
-// mend names the owners that answered without the version that won.
-func (s *Read) mend(version object.Version, out []ReadAction) []ReadAction {
+// mend names the owners that answered without the version that won, which owner
+// best has.
+func (s *Read) mend(best int, out []ReadAction) []ReadAction {
+	version := s.owners[best].answer.Version
 	for i := range s.n {
 		o := &s.owners[i]
 		if !o.answered {
 			continue
 		}
 		if a := o.answer; a.Status == Absent || a.Status == Found && a.Version != version {
-			out = append(out, ReadAction{Kind: Mend, Owner: i})
+			out = append(out, ReadAction{Kind: Mend, Owner: i, From: best})
 		}
 	}
 	return out

@@ -37,7 +37,7 @@ func TestRead(t *testing.T) {
 		owner int
 		code  object.Code
 	}
-	found := func(owner int) reply { return reply{kind: ReplyBody, owner: owner} }
+	found := func(owner int) reply { return reply{kind: ReplyFound, owner: owner} }
 	fails := func(c object.Code) reply { return reply{kind: ReplyError, code: c} }
 	for _, c := range []struct {
 		claim     string
@@ -66,6 +66,7 @@ func TestRead(t *testing.T) {
 		{"a failure is asked over, for the body", 3, 2, 2, true, []ReadEvent{got(0, broken), got(1, head1), got(2, body1)}, []ReadAction{act(AskBody, 2)}, found(2), nil},
 		{"two failures: unknown", 3, 2, 2, true, []ReadEvent{got(0, broken), got(1, broken), got(2, body1)}, []ReadAction{act(AskBody, 2)}, fails(object.CodeUnknown), nil},
 		{"a slow body is hedged by the one that has it", 3, 2, 2, true, []ReadEvent{got(1, head1), {Kind: Hedge}, got(2, body1)}, []ReadAction{act(AskBody, 2)}, found(2), nil},
+		{"with the value at hand, a slow header is hedged by a header", 3, 2, 2, true, []ReadEvent{got(0, body1), {Kind: Hedge}, got(2, head1)}, []ReadAction{act(AskHead, 2)}, found(0), nil},
 		{"a tombstone that wins is absent", 3, 2, 2, false, []ReadEvent{got(0, body1), got(1, headDead)}, nil, fails(object.CodeAbsent), []int{0}},
 		{"expired beats absent", 3, 2, 2, true, []ReadEvent{got(0, nothing), got(1, gone)}, nil, fails(object.CodeExpired), nil},
 		{"found beats expired", 3, 2, 2, true, []ReadEvent{got(0, body1), got(1, gone)}, nil, found(0), nil},
@@ -94,7 +95,7 @@ func TestRead(t *testing.T) {
 					asks = append(asks, a)
 				case Mend:
 					mends = append(mends, a.Owner)
-				case ReplyBody:
+				case ReplyFound:
 					have = found(a.Owner)
 				case ReplyError:
 					have = fails(a.Err.Code)
@@ -109,6 +110,38 @@ func TestRead(t *testing.T) {
 		}
 		if !slices.Equal(mends, c.mends) {
 			t.Errorf("%s: mended %v, want %v", c.claim, mends, c.mends)
+		}
+	}
+}
+
+// TestHead: a read of headers never asks for a value.
+func TestHead(t *testing.T) {
+	for _, c := range []struct {
+		claim string
+		evs   []ReadEvent
+		want  ReadAction
+	}{
+		{"two headers", []ReadEvent{got(0, head1), got(1, head1)}, ReadAction{Kind: ReplyFound}},
+		{"the newer header wins", []ReadEvent{got(0, head1), got(1, head2)}, ReadAction{Kind: ReplyFound, Owner: 1}},
+		{"a failure is asked over", []ReadEvent{got(0, broken), got(1, head1), got(2, head2)}, ReadAction{Kind: ReplyFound, Owner: 2}},
+		{"a slow one is hedged", []ReadEvent{got(0, head1), {Kind: Hedge}, got(2, head1)}, ReadAction{Kind: ReplyFound}},
+	} {
+		s := NewHead(3, 2, 2, false, []int{0, 1, 2})
+		all := s.Step(ReadEvent{Kind: Begin}, nil)
+		for _, ev := range c.evs {
+			all = s.Step(ev, all)
+		}
+		var reply ReadAction
+		for _, a := range all {
+			switch a.Kind {
+			case AskBody:
+				t.Errorf("%s: a value is asked for", c.claim)
+			case ReplyFound, ReplyError:
+				reply = a
+			}
+		}
+		if reply != c.want {
+			t.Errorf("%s: %+v, want %+v", c.claim, reply, c.want)
 		}
 	}
 }
@@ -144,7 +177,7 @@ func TestReadNeverLies(t *testing.T) {
 					if asked++; asked > 4*n {
 						t.Fatal("it asks for ever")
 					}
-				case ReplyBody:
+				case ReplyFound:
 					if !stored {
 						t.Fatal("found what was never stored")
 					}

@@ -9,7 +9,9 @@ import (
 
 // A RowRead unites an index row from its owners. The union of n-w+1 complete
 // owners holds every acknowledged entry: it is certain. With fewer the answer is
-// what could be had, marked uncertain; with none it is an error.
+// what could be had, marked uncertain; with none it is an error. An owner for
+// which the row has expired has nothing left to tell; if all that answered have
+// nothing and one says expired, so does the answer.
 //
 // All owners that must be asked are asked at once; when one fails, is
 // incomplete or slow ([Hedge]), the next is asked too.
@@ -20,6 +22,7 @@ type RowRead struct {
 	order    [MaxOwners]uint8
 	complete int
 	got      int
+	expired  bool
 	rows     []index.Row
 	done     bool
 }
@@ -31,7 +34,7 @@ type RowEvent struct {
 	Owner    int           // for Replied
 	Row      index.Row     // for Replied without Err
 	Complete bool          // the owner vouches that it lacks nothing it acknowledged
-	Err      *object.Error // for Replied: it could not answer
+	Err      *object.Error // for Replied: it could not answer, or CodeExpired
 }
 
 // A RowAction is something the driver must do.
@@ -40,7 +43,7 @@ type RowAction struct {
 	Owner   int           // for AskRow
 	Row     index.Row     // for ReplyRow
 	Certain bool          // for ReplyRow
-	Err     *object.Error // for ReplyRow: nobody answered
+	Err     *object.Error // for ReplyRow: expired, or nobody answered
 }
 
 // A RowActionKind says what to do.
@@ -84,13 +87,7 @@ func (s *RowRead) Step(ev RowEvent, out []RowAction) []RowAction {
 		return out
 	}
 	s.answered[ev.Owner] = true
-	if ev.Err == nil {
-		s.got++
-		s.rows = append(s.rows, ev.Row)
-		if ev.Complete {
-			s.complete++
-		}
-	}
+	s.take(&ev)
 	if s.complete >= s.need {
 		return s.reply(out)
 	}
@@ -99,6 +96,21 @@ func (s *RowRead) Step(ev RowEvent, out []RowAction) []RowAction {
 		return s.reply(out)
 	}
 	return out
+}
+
+func (s *RowRead) take(ev *RowEvent) {
+	switch {
+	case ev.Err == nil:
+		s.got++
+		s.rows = append(s.rows, ev.Row)
+		if ev.Complete {
+			s.complete++
+		}
+	case ev.Err.Code == object.CodeExpired:
+		s.got++
+		s.complete++
+		s.expired = true
+	}
 }
 
 // askUpTo asks further owners until so many questions are open.
@@ -129,7 +141,10 @@ func (s *RowRead) open() (n int) {
 func (s *RowRead) reply(out []RowAction) []RowAction {
 	s.done = true
 	a := RowAction{Kind: ReplyRow, Row: index.Merge(s.rows...), Certain: s.complete >= s.need}
-	if s.got == 0 {
+	switch {
+	case s.expired && a.Row.Empty():
+		a.Err = object.Errorf(object.CodeExpired, object.NotDone, "it has expired")
+	case s.got == 0:
 		a.Err = object.Errorf(object.CodeUnavailable, object.NotDone, "none of the row's %d owners answered; try again", s.n)
 	}
 	return append(out, a)

@@ -25,6 +25,9 @@ func TestRowRead(t *testing.T) {
 		return RowEvent{Kind: Replied, Owner: owner, Row: rowOf(entries...), Complete: complete}
 	}
 	fail := func(owner int) RowEvent { return RowEvent{Kind: Replied, Owner: owner, Err: lost} }
+	past := func(owner int) RowEvent {
+		return RowEvent{Kind: Replied, Owner: owner, Err: object.Errorf(object.CodeExpired, object.NotDone, "it has expired")}
+	}
 	for _, c := range []struct {
 		claim   string
 		n, w    int
@@ -45,6 +48,8 @@ func TestRowRead(t *testing.T) {
 		{"nobody", 3, 2, []RowEvent{fail(0), fail(1), fail(2)}, 3, true, 0, false, true},
 		{"a slow owner is hedged", 3, 2, []RowEvent{row(0, true, 1), {Kind: Hedge}, row(2, true, 2)}, 3, true, 2, true, false},
 		{"time over: what there is", 3, 2, []RowEvent{row(0, true, 1), {Kind: Over}}, 2, true, 1, false, false},
+		{"expired", 3, 2, []RowEvent{past(0), past(1)}, 2, true, 0, true, true},
+		{"entries beat expired", 3, 2, []RowEvent{past(0), row(1, true, 1)}, 2, true, 1, true, false},
 		{"w=3 needs one only", 3, 3, []RowEvent{row(0, true, 1)}, 1, true, 1, true, false},
 	} {
 		s := NewRowRead(c.n, c.w, []int{0, 1, 2}[:c.n])

@@ -14,7 +14,8 @@ import (
 // has answered or run out of time, so that each copy is either made or owed. An
 // owner that refused for good (the key holds other bytes, the object has expired
 // there) is owed nothing: its refusal is an answer. w owners that took the
-// object outvote a conflict.
+// object outvote a conflict. An owner that refused because its clock says
+// another time is owed its copy if any other took it.
 //
 // Invariant: taken + refused + failed <= n, and each owner is counted once.
 type Write struct {
@@ -112,7 +113,21 @@ func (s *Write) Step(ev WriteEvent, out []WriteAction) []WriteAction {
 		}
 	}
 	if s.count(pending) == 0 {
-		out = append(out, WriteAction{Kind: Finish})
+		out = append(s.oweUntimely(out), WriteAction{Kind: Finish})
+	}
+	return out
+}
+
+// oweUntimely owes the object to the owners whose clocks kept it out, if it got
+// in elsewhere.
+func (s *Write) oweUntimely(out []WriteAction) []WriteAction {
+	if s.count(taken) == 0 {
+		return out
+	}
+	for i, a := range s.answers[:s.n] {
+		if a.state == refused && (a.err.Code == object.CodeTooFarAhead || a.err.Code == object.CodeClosed) {
+			out = append(out, WriteAction{Kind: Owe, Owner: i})
+		}
 	}
 	return out
 }
@@ -148,7 +163,7 @@ func (s *Write) settle(owner int, err *object.Error, out []WriteAction) []WriteA
 // refused again.
 func final(c object.Code) bool {
 	switch c {
-	case object.CodeConflict, object.CodeExpired, object.CodeTooFarAhead, object.CodeTooLarge, object.CodeBadRequest, object.CodeRefused:
+	case object.CodeConflict, object.CodeExpired, object.CodeTooFarAhead, object.CodeTooLarge, object.CodeBadRequest, object.CodeRefused, object.CodeClosed:
 		return true
 	}
 	return false
@@ -165,9 +180,13 @@ func (s *Write) count(state ownerState) (n int) {
 
 // failure is the error of a write that w owners will not acknowledge. If some
 // owner refused for good and none failed, its refusal is the reason and the
-// caller need not retry; otherwise a retry may succeed.
+// caller need not retry; otherwise a retry may succeed. A single owner speaks
+// for itself.
 func (s *Write) failure() *object.Error {
-	code := object.CodeUnavailable
+	if s.n == 1 {
+		return s.answers[0].err
+	}
+	code := s.commonFault()
 	if s.count(failed) == 0 || s.count(refused) > s.n-s.w {
 		for _, a := range s.answers[:s.n] {
 			if a.state == refused {
@@ -177,6 +196,25 @@ func (s *Write) failure() *object.Error {
 		}
 	}
 	return object.Errorf(code, s.outcome(), "%d of %d owners must take it and only %d did: %s", s.w, s.n, s.count(taken), s.reasons())
+}
+
+// commonFault is the code that all owners gave that did not take it, if a caller
+// can act on it, or else CodeUnavailable.
+func (s *Write) commonFault() (code object.Code) {
+	for _, a := range s.answers[:s.n] {
+		if a.err == nil {
+			continue
+		}
+		if code != 0 && a.err.Code != code {
+			return object.CodeUnavailable
+		}
+		code = a.err.Code
+	}
+	switch code {
+	case object.CodeOverload, object.CodeLowSpace, object.CodeDeadline, object.CodeStopping:
+		return code
+	}
+	return object.CodeUnavailable
 }
 
 func (s *Write) deadline() *object.Error {

@@ -9,6 +9,7 @@ import (
 
 var (
 	conflict = object.Errorf(object.CodeConflict, object.NotDone, "it holds other bytes")
+	closed   = object.Errorf(object.CodeClosed, object.NotDone, "the second is closed")
 	full     = object.Errorf(object.CodeLowSpace, object.NotDone, "the disk is full")
 	lost     = object.Errorf(object.CodeUnavailable, object.MaybeDone, "the connection broke")
 )
@@ -46,13 +47,17 @@ func TestWrite(t *testing.T) {
 		{"two conflicts are a conflict, while the third may have it", 3, 2, []WriteEvent{said(0, conflict), said(1, conflict)}, &reply{object.CodeConflict, object.MaybeDone}, 0},
 		{"a conflict where the other copies failed may pass later", 3, 2, []WriteEvent{said(0, conflict), said(1, full)}, &reply{object.CodeUnavailable, object.MaybeDone}, 1},
 		{"the only owner refuses: not done", 1, 1, []WriteEvent{said(0, conflict)}, &reply{object.CodeConflict, object.NotDone}, 0},
-		{"the only owner is full: not done", 1, 1, []WriteEvent{said(0, full)}, &reply{object.CodeUnavailable, object.NotDone}, 1},
+		{"the only owner is full: not done", 1, 1, []WriteEvent{said(0, full)}, &reply{object.CodeLowSpace, object.NotDone}, 1},
+		{"all are full: the caller is told so", 3, 2, []WriteEvent{said(0, full), said(1, full)}, &reply{object.CodeLowSpace, object.MaybeDone}, 2},
+		{"an owner whose second is closed is owed what others took", 3, 2, []WriteEvent{said(0, nil), said(1, nil), said(2, closed)}, none, 1},
+		{"a second closed everywhere owes nothing", 3, 2, []WriteEvent{said(0, closed), said(1, closed), said(2, closed)}, none, 0},
+		{"a closed second is final", 3, 2, []WriteEvent{said(0, closed), said(1, closed)}, &reply{object.CodeClosed, object.MaybeDone}, 0},
 		{"the only owner is lost: maybe", 1, 1, []WriteEvent{said(0, lost)}, &reply{object.CodeUnavailable, object.MaybeDone}, 1},
-		{"w=3 fails with the first failure", 3, 3, []WriteEvent{said(0, nil), said(1, full)}, &reply{object.CodeUnavailable, object.MaybeDone}, 1},
+		{"w=3 fails with the first failure", 3, 3, []WriteEvent{said(0, nil), said(1, full)}, &reply{object.CodeLowSpace, object.MaybeDone}, 1},
 		{"the caller's time ends before the quorum", 3, 2, []WriteEvent{said(0, nil), timeout}, &reply{object.CodeDeadline, object.MaybeDone}, 0},
 		{"the caller's time ends after the reply", 3, 2, []WriteEvent{said(0, nil), said(1, nil), timeout}, none, 0},
 		{"who is silent is owed a copy", 3, 2, []WriteEvent{said(0, nil), said(1, nil), givesUp}, none, 1},
-		{"all silent", 3, 2, []WriteEvent{givesUp}, &reply{object.CodeUnavailable, object.MaybeDone}, 3},
+		{"all silent", 3, 2, []WriteEvent{givesUp}, &reply{object.CodeDeadline, object.MaybeDone}, 3},
 	} {
 		s := NewWrite(c.n, c.w)
 		var last, all []WriteAction

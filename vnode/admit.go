@@ -123,6 +123,6 @@ func refusal(r *rules, err error) error {
 }
 
 // hidden reports whether an object of a timed bucket is past its TTL.
-func (r *rules) hidden(epoch int64, now time.Time) bool {
-	return expiry.Hidden(epoch, now.Unix(), expiry.Limits{TTLSeconds: r.TTLSeconds})
+func (r *rules) hidden(epoch, nowSeconds int64) bool {
+	return expiry.Hidden(epoch, nowSeconds, expiry.Limits{TTLSeconds: r.TTLSeconds})
 }

@@ -23,6 +23,7 @@ func testBuckets(t testing.TB) *bucket.Set {
 		bucket.Declaration{Name: "timed", Timed: new(true), TTLSeconds: new(int64(3600))},
 		bucket.Declaration{Name: "once", WriteOnce: new(true)},
 		bucket.Declaration{Name: "brief", TTLSeconds: new(int64(60))},
+		bucket.Declaration{Name: "brief once", WriteOnce: new(true), TTLSeconds: new(int64(60))},
 	)
 	if err != nil {
 		t.Fatal(err)

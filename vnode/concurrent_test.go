@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/index"
@@ -183,4 +184,40 @@ func TestLoadingFails(t *testing.T) {
 	if c, p, _ := n.set.rows.size(); c+p != 1 {
 		t.Errorf("%d rows are kept, want 1", c+p)
 	}
+}
+
+// hooked is Storage that lets something happen before a put.
+type hooked struct {
+	Storage
+	before func()
+}
+
+func (s *hooked) Put(b bitcask.Bucket, hash uint64, epoch, now int64, rec object.Record, decide bitcask.Decide) (bitcask.Action, error) {
+	if before := s.before; before != nil {
+		s.before = nil
+		before()
+	}
+	return s.Storage.Put(b, hash, epoch, now, rec, decide)
+}
+
+// A row that is being written to stays the one that everybody reads, however
+// many others are read meanwhile.
+func TestRowInUseIsNotForgotten(t *testing.T) {
+	n := newNode(t, 0, func(ttl func(uint64) int64) system { return &fakeSystem{newFakeDisk(testSlotSeconds, ttl)} })
+	n.cfg.RowCacheBytes = 3 << 10
+	n.open()
+	v, _, err := n.set.rowVnode(noonRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.append(noonRow, deltaOf(t, noon.Unix(), 1))
+	v.store = &hooked{v.store, func() {
+		for i := range 20 {
+			n.wantRow(event.IndexKey{Epoch: noon.Unix() + int64(i%5), DC: fmt.Sprint("dc", i)})
+		}
+		n.wantRow(noonRow, suffix(1))
+	}}
+	n.now = n.now.Add(time.Millisecond)
+	n.append(noonRow, deltaOf(t, noon.Unix(), 2))
+	n.wantRow(noonRow, suffix(1), suffix(2))
 }

@@ -30,7 +30,7 @@ func encodeRow(key []byte, row index.Row, stampMicros int64) (object.Record, err
 // RowHash returns the placement hash of an index row.
 func RowHash(key event.IndexKey) uint64 {
 	var room [128]byte
-	return ring.Hash([]byte(bucket.DefaultType), []byte(bucket.Epochs), key.AppendTo(room[:0]))
+	return ring.Hash(bucket.DefaultType, bucket.Epochs, key.AppendTo(room[:0]))
 }
 
 // AppendDelta adds to an index row. rec is a delta, hash its placement hash. It
@@ -101,7 +101,7 @@ func (v *Vnode) admitDelta(r *rules, now time.Time, rec *object.Record) (index.R
 func (v *Vnode) Row(now time.Time, key event.IndexKey) (RowAnswer, error) {
 	var room [128]byte
 	text := key.AppendTo(room[:0])
-	hash := ring.Hash([]byte(bucket.DefaultType), []byte(bucket.Epochs), text)
+	hash := ring.Hash(bucket.DefaultType, bucket.Epochs, text)
 	v.checkHash(hash)
 	if err := key.Validate(); err != nil {
 		return RowAnswer{}, badRequest("%w", err)
@@ -113,7 +113,7 @@ func (v *Vnode) Row(now time.Time, key event.IndexKey) (RowAnswer, error) {
 // readRow returns a row and the greatest timestamp of its records.
 func (v *Vnode) readRow(r *rules, hash uint64, epoch int64, now time.Time, key []byte) (a RowAnswer, stampMicros int64, err error) {
 	v.set.counters.rowReads.Add(1)
-	if r.hidden(epoch, now) || v.store.Horizon(r.engine).Covers(epoch) {
+	if r.hidden(epoch, now.Unix()) || v.store.Horizon(r.engine).Covers(epoch) {
 		return RowAnswer{State: Expired, Complete: true}, 0, nil
 	}
 	cached, err := v.row(r, hash, epoch, now, key)

@@ -149,6 +149,19 @@ func TestMergingTwice(t *testing.T) {
 	})
 }
 
+// A row of which one record says it all already is not written again.
+func TestMergingNothing(t *testing.T) {
+	onSystems(t, func(t *testing.T, n *node) {
+		n.append(noonRow, deltaOf(t, noon.Unix(), 0, 1))
+		n.now = n.now.Add(time.Second)
+		n.append(noonRow, deltaOf(t, noon.Unix(), 1))
+		n.sealAll(noon)
+		if got := n.records(noonRow); got != 2 || !n.isSealed("epochs", noon) || n.set.Stats().MergedRows != 0 {
+			t.Errorf("%d records, want the 2 that were appended", got)
+		}
+	})
+}
+
 // A process killed between a blob and its index entry leaves no blob that
 // nobody can find.
 func TestRecover(t *testing.T) {
@@ -187,11 +200,19 @@ func TestRecover(t *testing.T) {
 		n.wantRow(event.IndexKey{Epoch: epoch + 3, DC: "ams"}, suffix(7)+"+")
 		n.wantRow(index.LateKey(noonRow, n.now.Unix()), fmt.Sprintf("%d:%s+", epoch+3, suffix(7)))
 
+		first, asked := noon, 0
+		for range 4 {
+			n.sealAll(n.now)
+			n.want("a blob", n.put("events", blobKey(n.now.Unix(), 0), "blob"), "stored")
+		}
 		n.sealAll(n.now)
 		n.restart()
-		loads := n.set.Stats().RowLoads
-		if n.recover(); n.set.Stats().RowLoads != loads {
-			t.Error("sealed slots were compared again")
+		idx := &asking{n.set.Index(n.clock), func() error { asked++; return nil }}
+		if _, err := n.set.Recover(t.Context(), n.now, idx); err != nil || asked > 4*newestSlots {
+			t.Errorf("%d rows were asked for, those of slots sealed long ago too; %v", asked, err)
+		}
+		if !n.isSealed("events", first) {
+			t.Error("not sealed")
 		}
 	})
 }
@@ -281,6 +302,26 @@ func TestSealingAFullRow(t *testing.T) {
 	})
 }
 
+// Blobs come before rows: what is found missing goes into rows that are open.
+func TestBlobsAreSealedBeforeRows(t *testing.T) {
+	onSystems(t, func(t *testing.T, n *node) {
+		n.want("put", n.put("events", blobKey(noon.Unix(), 0), "blob"), "stored")
+		n.append(noonRow, deltaOf(t, noon.Unix(), 0))
+		n.now = noon.Add((testSlotSeconds + DefaultSealAfterSeconds) * time.Second)
+		idx := &putting{Index: n.set.Index(n.clock), put: func() {
+			if n.isSealed("epochs", noon) {
+				t.Error("the index is sealed before its blobs were compared with it")
+			}
+		}}
+		if err := n.set.Maintain(t.Context(), n.now, idx); err != nil {
+			t.Fatal(err)
+		}
+		if idx.put != nil || !n.isSealed("epochs", noon) {
+			t.Error("nothing was compared, or not sealed")
+		}
+	})
+}
+
 // A put that comes while its slot is being sealed makes the slot wait anew.
 func TestPutWhileSealing(t *testing.T) {
 	onSystems(t, func(t *testing.T, n *node) {
@@ -326,32 +367,62 @@ func (p *putting) Row(ctx context.Context, key event.IndexKey) (index.Row, bool,
 	return p.Index.Row(ctx, key)
 }
 
-// One round seals a few slots only; the rest follows.
-func TestMaintainIsBounded(t *testing.T) {
-	n := newNode(t, 4, func(ttl func(uint64) int64) system { return &fakeSystem{newFakeDisk(testSlotSeconds, ttl)} })
-	for i := range 200 {
-		n.want("put", n.put("events", blobKey(noon.Unix(), i), "blob"), "stored")
-	}
-	n.now = noon.Add((testSlotSeconds + DefaultSealAfterSeconds) * time.Second)
-	vnodes := len(n.set.Vnodes())
-	if vnodes < sealsARound+1 {
-		t.Fatalf("%d vnodes are too few for this test", vnodes)
-	}
-	n.maintain()
-	if got := n.set.Stats().Seals; got != sealsARound {
-		t.Errorf("%d slots sealed in one round, the bound is %d", got, sealsARound)
-	}
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := n.set.Maintain(canceled, n.now, n.set.Index(n.clock)); err != nil || n.set.Stats().Seals != sealsARound {
-		t.Errorf("a round whose context has ended sealed something: %v", err)
-	}
-	for range vnodes {
+// What is left when the time is over is left for the next round.
+func TestMaintainEndsWithItsContext(t *testing.T) {
+	onSystems(t, func(t *testing.T, n *node) {
+		n.want("put", n.put("events", blobKey(noon.Unix(), 0), "blob"), "stored")
+		n.now = noon.Add((testSlotSeconds + DefaultSealAfterSeconds) * time.Second)
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := n.set.Maintain(canceled, n.now, n.set.Index(n.clock)); err != nil || n.isSealed("events", noon) {
+			t.Errorf("a round whose context has ended sealed something: %v", err)
+		}
 		n.maintain()
+		if !n.isSealed("events", noon) {
+			t.Error("not sealed")
+		}
+	})
+}
+
+// A pass gives up where row after row fails, and goes on past a few of them.
+func TestFailingRows(t *testing.T) {
+	for _, test := range []struct{ rows, failing, asked int }{
+		{40, 10, 40},
+		{40, 40, maxFailedRows},
+	} {
+		n := newNode(t, 0, func(ttl func(uint64) int64) system { return &fakeSystem{newFakeDisk(testSlotSeconds, ttl)} })
+		for i := range test.rows {
+			n.want("put", n.put("events", fmt.Sprintf("%d:dc%d:web:a:0", noon.Unix(), i), "blob"), "stored")
+		}
+		n.now = noon.Add((testSlotSeconds + DefaultSealAfterSeconds) * time.Second)
+		asked := 0
+		idx := &asking{n.set.Index(n.clock), func() error {
+			if asked++; asked <= test.failing {
+				return errors.New("no owner answers")
+			}
+			return nil
+		}}
+		err := n.set.Maintain(t.Context(), n.now, idx)
+		if err == nil || asked != test.asked {
+			t.Errorf("%d of %d rows fail: %d were asked for, want %d; %v", test.failing, test.rows, asked, test.asked, err)
+		}
+		if got := n.set.Stats().RepairedEntries; got != uint64(test.rows-test.failing) {
+			t.Errorf("%d of %d rows fail: %d entries added", test.failing, test.rows, got)
+		}
 	}
-	if !n.isSealed("events", noon) {
-		t.Error("not all were sealed")
+}
+
+// asking is an Index whose reads fail as ask says.
+type asking struct {
+	Index
+	ask func() error
+}
+
+func (a *asking) Row(ctx context.Context, key event.IndexKey) (index.Row, bool, error) {
+	if err := a.ask(); err != nil {
+		return index.Row{}, false, err
 	}
+	return a.Index.Row(ctx, key)
 }
 
 // Slots that expire before they are sealed are forgotten.

@@ -33,11 +33,15 @@ var errUncertain = errors.New("the row could not be read with certainty")
 // their rows: the memory a pass over a slot takes, at some 300 bytes each.
 const missingBatch = 4096
 
+// maxFailedRows bounds the rows of a pass that cannot be read or added to: the
+// others will hardly be better off, and each may have cost a time-out.
+const maxFailedRows = 16
+
 // addMissing derives the index entries of a slot's blobs and adds those that
 // their rows lack: the ones whose put was cut off between blob and index. It
-// compares with certain rows only; where a row cannot be read so, it goes on
-// with the others and returns an error, and the pass is to be made again. It
-// returns how many entries were added.
+// adds to certain rows only; where a row cannot be read so, it goes on with the
+// others, for a while, and returns an error, and the pass is to be made again.
+// It returns how many entries were added.
 func (v *Vnode) addMissing(ctx context.Context, now time.Time, slot expiry.Slot, idx Index) (added int, err error) {
 	r := v.set.rulebook.indexed()
 	b := batch{ctx: ctx, idx: idx}
@@ -50,10 +54,15 @@ func (v *Vnode) addMissing(ctx context.Context, now time.Time, slot expiry.Slot,
 		case err != nil:
 			return b.added, err
 		}
-		b.derive(&head.Header)
+		if b.derive(&head.Header); b.failed >= maxFailedRows {
+			break
+		}
 	}
 	b.flush()
-	return b.added, errors.Join(b.faults...)
+	if b.failed > 0 {
+		return b.added, fmt.Errorf("%d rows not compared with their blobs; first: %w", b.failed, b.fault)
+	}
+	return b.added, nil
 }
 
 // A batch is a part of a pass: the entries derived from blobs, by row.
@@ -63,7 +72,8 @@ type batch struct {
 	rows   map[event.IndexKey][]index.Row
 	len    int
 	added  int
-	faults []error // at most one of each kind of trouble and batch
+	failed int   // rows
+	fault  error // the first one's
 }
 
 func (b *batch) derive(h *object.Header) {
@@ -85,29 +95,25 @@ func (b *batch) flush() {
 	keys := slices.SortedFunc(maps.Keys(b.rows), func(x, y event.IndexKey) int {
 		return cmp.Or(cmp.Compare(x.Epoch, y.Epoch), cmp.Compare(x.DC, y.DC))
 	})
-	var first error
-	failed := 0
 	for _, key := range keys {
-		if b.ctx.Err() != nil {
+		if b.failed >= maxFailedRows {
 			break
 		}
 		err := b.compare(key, index.Merge(b.rows[key]...))
-		if err != nil && !errors.Is(err, object.CodeExpired) {
-			if failed++; first == nil {
-				first = fmt.Errorf("row %v: %w", key, err)
-			}
+		if err == nil || errors.Is(err, object.CodeExpired) {
+			continue
 		}
-	}
-	if failed > 0 {
-		b.faults = append(b.faults, fmt.Errorf("%d rows of %d not compared with their blobs; first: %w", failed, len(keys), first))
-	}
-	if b.ctx.Err() != nil {
-		b.faults = append(b.faults, context.Cause(b.ctx))
+		if b.failed++; b.fault == nil {
+			b.fault = fmt.Errorf("row %v: %w", key, err)
+		}
 	}
 	b.rows, b.len = nil, 0
 }
 
 func (b *batch) compare(key event.IndexKey, derived index.Row) error {
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
 	row, certain, err := b.idx.Row(b.ctx, key)
 	if err != nil {
 		return err

@@ -308,12 +308,13 @@ func TestDamagedRow(t *testing.T) {
 	n.append(noonRow, deltaOf(t, noon.Unix(), 1))
 	n.restart()
 	store := disk.stores[ring.Partition{}]
-	store.fail = func(op string, _ []byte) error {
+	damaged := func(op string, _ []byte) error {
 		if op == "each" {
 			return object.Errorf(object.CodeCorrupt, object.NotDone, "damaged")
 		}
 		return nil
 	}
+	store.fail = damaged
 	a, err := n.set.Row(n.now, noonRow)
 	if err != nil || a.Complete || !slices.Equal(blobsOf(a.Row), sorted(suffix(1))) {
 		t.Errorf("got %v, complete %v, %v", blobsOf(a.Row), a.Complete, err)
@@ -325,6 +326,16 @@ func TestDamagedRow(t *testing.T) {
 	if got := n.set.Stats().RowDamage; got != 1 {
 		t.Errorf("damage was counted %d times", got)
 	}
+
+	n.now = noon.Add(time.Minute) // the second is closed
+	n.restart()
+	store.fail = damaged
+	if a, err := n.set.Row(n.now, noonRow); err != nil || a.Complete {
+		t.Errorf("complete %v, %v", a.Complete, err)
+	}
+	store.fail = nil
+	n.maintain()
+	n.wantRow(noonRow, suffix(1), suffix(2))
 }
 
 func TestDigests(t *testing.T) {
@@ -356,12 +367,28 @@ func TestDigests(t *testing.T) {
 				t.Errorf("%s: got %+v, want %+v", name, got, want)
 			}
 		}
+		for _, v := range n.set.Vnodes() {
+			slots, err := v.Slots([]byte("default"), []byte("events"))
+			if err != nil || !slices.Equal(slots, []expiry.Slot{expiry.SlotOf(noon.Unix(), testSlotSeconds)}) && holdsBlobs(v) {
+				t.Errorf("partition %v: slots %v, %v", v.Partition(), slots, err)
+			}
+		}
 		before := digests(n, "epochs")
 		n.append(noonRow, deltaOf(t, noon.Unix(), 4))
 		if slices.Equal(before, digests(n, "epochs")) {
 			t.Error("a new entry did not change the digest")
 		}
 	})
+}
+
+// holdsBlobs reports whether one of the first blobs from noon on is in v.
+func holdsBlobs(v *Vnode) bool {
+	for i := range 6 {
+		if v.Partition().Contains(refOf("events", blobKey(noon.Unix()+int64(i), i)).Hash) {
+			return true
+		}
+	}
+	return false
 }
 
 // However little room there is for rows, they are right, and the room is kept.
@@ -387,6 +414,10 @@ func TestRowCacheIsBounded(t *testing.T) {
 			}
 		}
 		check()
+		n.maintain()
+		if s := n.set.Stats(); s.ChangingRows == 0 {
+			t.Error("rows of open seconds were packed")
+		}
 		n.now = noon.Add(seconds * 2 * time.Second)
 		n.maintain()
 		if s := n.set.Stats(); s.ChangingRows > 0 {
@@ -431,4 +462,55 @@ func TestRowsDoNotOutgrowObjects(t *testing.T) {
 	if !r.reserve(delta) {
 		t.Error("what was given back is not free")
 	}
+}
+
+// FuzzDelta sends anything as a delta: it is refused, or what the row says
+// afterwards is what it says after a restart.
+func FuzzDelta(f *testing.F) {
+	f.Add(noonRow.String(), index.AppendRow(nil, deltaOf(f, noon.Unix(), 1, 2)))
+	_, list := index.Relist(noonRow, deltaOf(f, noon.Unix(), 1), noon.Unix())
+	f.Add(index.LateKey(noonRow, noon.Unix()).String(), index.AppendRow(nil, list))
+	f.Add("1763712000-ams", []byte("web:a:0|web:b:0"))
+	f.Add("", []byte{})
+	n := newNode(f, 0, func(ttl func(uint64) int64) system { return &fakeSystem{newFakeDisk(testSlotSeconds, ttl)} })
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		if len(key) == 0 || len(key) > object.MaxKeyBytes {
+			return // refused before a vnode sees it
+		}
+		n.t = t
+		n.sys = &fakeSystem{newFakeDisk(testSlotSeconds, TTLs(n.buckets.Load))}
+		n.open()
+		v, err := n.set.Vnode(ring.Partition{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := object.Encode(object.Header{
+			Kind: object.Delta, TimestampMicros: n.now.UnixMicro(),
+			Type: []byte("default"), Bucket: []byte("epochs"), Key: []byte(key),
+		}, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rec.Release()
+		_, _, err = v.AppendDelta(n.now, ring.Hash("default", "epochs", key), rec)
+		if err != nil {
+			if object.AsError(err).Outcome != object.NotDone {
+				t.Errorf("%v: %v", err, object.AsError(err).Outcome)
+			}
+			return
+		}
+		k, err := event.ParseIndexKey(key)
+		if err != nil {
+			t.Fatalf("%q was accepted: %v", key, err)
+		}
+		before, err := n.set.Row(n.now, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.open()
+		after, err := n.set.Row(n.now, k)
+		if err != nil || before.Row.Digest() != after.Row.Digest() || after.State != Found || !after.Complete {
+			t.Errorf("%+v, after a restart %+v, %v", before, after, err)
+		}
+	})
 }

@@ -7,22 +7,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/expiry"
-	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
-	"github.com/mayflydb/mayfly/ring"
 )
 
 const (
 	// DefaultSealAfterSeconds is how long after a slot's end, or its last record,
 	// its files are sealed.
 	DefaultSealAfterSeconds = 120
-
-	// EngineSealAfterSeconds is the bitcask.Config.SealAfterSeconds to go with it:
-	// the engine seals what has no index, and comes after the vnode otherwise. If
-	// it comes first, rows stay in as many records as they had deltas.
-	EngineSealAfterSeconds = DefaultSealAfterSeconds + 60
 
 	// A slot whose sealing failed waits, each time twice as long.
 	firstRetrySeconds = 30
@@ -88,11 +80,10 @@ func (v *Vnode) due(rows bool, now time.Time) []slotID {
 // noteOpen notes the slots that were open when the process stopped: they are to
 // be sealed.
 func (v *Vnode) noteOpen() error {
+	var faults []error
 	for _, r := range []*rules{v.set.rulebook.rows(), v.set.rulebook.indexed()} {
 		slots, err := v.openSlots(r)
-		if err != nil {
-			return err
-		}
+		faults = append(faults, err)
 		v.mu.Lock()
 		for _, slot := range slots {
 			if id := (slotID{r.Rows, slot}); v.work[id] == nil {
@@ -101,11 +92,16 @@ func (v *Vnode) noteOpen() error {
 		}
 		v.mu.Unlock()
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
-// recover adds the index entries that blobs of open slots lack, and those of
-// sealed slots of which again says that the index may have lost something.
+// newestSlots is how many of a vnode's newest slots are compared with the index
+// after a start although they are sealed: the engine may have done so just
+// before the stop, while the vnode had not come to it.
+const newestSlots = 2
+
+// recover adds the index entries that blobs of open slots lack, of the newest
+// ones, and of those of which again says that the index may have lost something.
 func (v *Vnode) recover(ctx context.Context, now time.Time, idx Index, again func(expiry.Slot) bool) (added int, err error) {
 	r := v.set.rulebook.indexed()
 	slots, err := v.store.Slots(r.engine)
@@ -113,8 +109,10 @@ func (v *Vnode) recover(ctx context.Context, now time.Time, idx Index, again fun
 		return 0, err
 	}
 	var faults []error
-	for _, slot := range slots {
-		if _, open := v.workOn(slotID{false, slot}); !open && !again(slot) || v.dead(r, slot, now) {
+	for i, slot := range slots {
+		_, open := v.workOn(slotID{false, slot})
+		newest := i >= len(slots)-newestSlots
+		if !open && !newest && !again(slot) || v.dead(r, slot, now) {
 			continue
 		}
 		n, err := v.addMissing(ctx, now, slot, idx)
@@ -124,22 +122,19 @@ func (v *Vnode) recover(ctx context.Context, now time.Time, idx Index, again fun
 	return added, errors.Join(faults...)
 }
 
-// openSlots returns the slots with a file that is not sealed.
+// openSlots returns the slots with a file that is not sealed, as far as they can
+// be told.
 func (v *Vnode) openSlots(r *rules) (open []expiry.Slot, err error) {
 	slots, err := v.store.Slots(r.engine)
-	if err != nil {
-		return nil, err
-	}
+	faults := []error{err}
 	for _, slot := range slots {
 		sealed, err := v.store.Sealed(r.engine, slot)
-		if err != nil {
-			return nil, v.slotError(r, slot, err)
-		}
-		if !sealed {
+		if err == nil && !sealed {
 			open = append(open, slot)
 		}
+		faults = append(faults, v.slotError(r, slot, err))
 	}
-	return open, nil
+	return open, errors.Join(faults...)
 }
 
 func (v *Vnode) slotError(r *rules, slot expiry.Slot, err error) error {
@@ -217,89 +212,4 @@ func (v *Vnode) postpone(id slotID, now time.Time) {
 	}
 	w.waited = min(max(firstRetrySeconds, 2*w.waited), maxRetrySeconds)
 	w.notBefore = now.Unix() + w.waited
-}
-
-// mergeRows writes each row of a slot that has several records as one more, with
-// all they say: canonical bytes under the greatest of their timestamps, so that
-// replicas with the same deltas write the same record. The others stay.
-func (v *Vnode) mergeRows(ctx context.Context, now time.Time, r *rules, slot expiry.Slot) error {
-	if sealed, err := v.store.Sealed(r.engine, slot); sealed || err != nil {
-		return err
-	}
-	keys, err := v.keysOf(r, slot, now)
-	if err != nil {
-		return err
-	}
-	for key, records := range keys {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if records > 1 {
-			if err := v.mergeRow(now, r, []byte(key)); err != nil && !errors.Is(err, object.CodeExpired) {
-				return fmt.Errorf("row %q: %w", key, err)
-			}
-		}
-	}
-	return nil
-}
-
-// keysOf returns the keys of a slot with the number of their records.
-func (v *Vnode) keysOf(r *rules, slot expiry.Slot, now time.Time) (map[string]int, error) {
-	keys := make(map[string]int)
-	for head, err := range v.store.Walk(r.engine, slot, now.Unix()) {
-		switch {
-		case errors.Is(err, object.CodeCorrupt):
-		case err != nil:
-			return nil, err
-		default:
-			keys[string(head.Key)]++
-		}
-	}
-	return keys, nil
-}
-
-func (v *Vnode) mergeRow(now time.Time, r *rules, key []byte) error {
-	k, err := parseRowKey(key)
-	if err != nil {
-		return nil // not a row's key: none is admitted
-	}
-	hash := ring.Hash([]byte(r.Type), []byte(r.Name), key)
-	type content struct {
-		checksum uint64
-		bytes    uint32
-	}
-	var (
-		rows    index.Accumulator
-		stamp   int64
-		damaged bool
-		have    = make(map[content]bool)
-	)
-	err = v.eachDelta(r, hash, k.Epoch, now, key, func(rec *object.Record, row index.Row, fault error) {
-		if fault != nil {
-			damaged = true
-			return
-		}
-		rows.Add(row)
-		stamp = max(stamp, rec.TimestampMicros)
-		have[content{rec.Checksum, rec.ValueBytes}] = true
-	})
-	if err != nil || damaged || rows.Size() > index.MaxRowBytes {
-		return err
-	}
-	rec, err := encodeRow(key, rows.Row(), stamp)
-	if err != nil {
-		return err
-	}
-	defer rec.Release()
-	if have[content{rec.Checksum, rec.ValueBytes}] {
-		return nil // one of the records says it all
-	}
-	_, err = v.store.Put(r.engine, hash, k.Epoch, now.Unix(), rec, func(old, next *object.Header) bitcask.Action {
-		action, _ := decide(false, old, next)
-		return action
-	})
-	if err == nil {
-		v.set.counters.mergedRows.Add(1)
-	}
-	return err
 }

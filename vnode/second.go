@@ -11,7 +11,7 @@ import (
 
 // ErrClosed: the second of an index row is closed to what the delta says. The
 // delta was not taken and never will be; its entries may be sent again as late
-// ones, see [index.Relist].
+// ones, see [index.Relist]. The code of such an error is object.CodeClosed.
 var ErrClosed = errors.New("the second is closed")
 
 const (
@@ -41,7 +41,7 @@ func checkOpen(key event.IndexKey, delta index.Row, now, latenessSeconds int64) 
 	if now <= last || !key.Late && allListed(delta) {
 		return nil
 	}
-	return object.Errorf(object.CodeBadRequest, object.NotDone,
+	return object.Errorf(object.CodeClosed, object.NotDone,
 		"the index row %v was open until %d, now is %d: send the entries as late: %w", key, last, now, ErrClosed)
 }
 

@@ -44,7 +44,7 @@ func TestCheckOpen(t *testing.T) {
 			if test.open != (err == nil) {
 				t.Fatalf("got %v, want open %v", err, test.open)
 			}
-			if err != nil && (!errors.Is(err, ErrClosed) || object.AsError(err).Outcome != object.NotDone || object.AsError(err).Code.Retryable()) {
+			if err != nil && (!errors.Is(err, ErrClosed) || !errors.Is(err, object.CodeClosed) || object.AsError(err).Outcome != object.NotDone || object.AsError(err).Code.Retryable()) {
 				t.Errorf("%v: want ErrClosed, not done and not to be retried as it is", err)
 			}
 		})

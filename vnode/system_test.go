@@ -74,8 +74,8 @@ func newEngine(t testing.TB, fsys vfs.FS, ttl func(uint64) int64) *engine {
 func engineConfig(ttl func(uint64) int64) bitcask.Config {
 	return bitcask.Config{
 		Cluster: bitcask.ID{1}, Node: bitcask.ID{2}, SlotSeconds: testSlotSeconds, BootID: "boot", TTL: ttl,
-		Hash:             func(bucketType, bucket, key []byte) uint64 { return ring.Hash(bucketType, bucket, key) },
-		SealAfterSeconds: EngineSealAfterSeconds, SyncInterval: time.Hour, MinFreeBytes: 1,
+		Hash:         func(bucketType, bucket, key []byte) uint64 { return ring.Hash(bucketType, bucket, key) },
+		SyncInterval: time.Hour, MinFreeBytes: 1,
 	}
 }
 

@@ -85,9 +85,10 @@ func (v *Vnode) checkHash(hash uint64) {
 // put lets the storage decide and write.
 func (v *Vnode) put(r *rules, hash uint64, epoch int64, now time.Time, rec object.Record) (Ack, error) {
 	c := &v.set.counters
+	seconds := now.Unix()
 	var why conflict
-	action, err := v.store.Put(r.engine, hash, epoch, now.Unix(), rec, func(old, next *object.Header) (a bitcask.Action) {
-		if old != nil && r.pastTTL(old, now) {
+	action, err := v.store.Put(r.engine, hash, epoch, seconds, rec, func(old, next *object.Header) (a bitcask.Action) {
+		if old != nil && r.pastTTL(old, seconds) {
 			old = nil // nobody can see it any more
 		}
 		a, why = decide(r.WriteOnce, old, next)
@@ -122,20 +123,14 @@ func (v *Vnode) put(r *rules, hash uint64, epoch int64, now time.Time, rec objec
 // or that the request makes no sense; what the storage says of a key is never
 // an error.
 func (v *Vnode) Get(now time.Time, ref Ref) (Answer, error) {
-	r, epoch, hidden, err := v.locate(now, ref)
+	r, epoch, err := v.locate(ref)
 	switch {
 	case err != nil:
 		return Answer{}, err
-	case hidden:
-		return Answer{State: v.count(Expired), Complete: true}, nil
 	case r.Rows:
 		return v.rowAsObject(r, ref, now)
 	}
 	rec, err := v.store.Get(r.engine, ref.Hash, epoch, now.Unix(), ref.Key)
-	if err == nil && r.pastTTL(&rec.Header, now) {
-		rec.Release()
-		err = errExpired
-	}
 	state, err := v.stateOf(err)
 	if err != nil {
 		return Answer{}, err
@@ -149,20 +144,14 @@ func (v *Vnode) Get(now time.Time, ref Ref) (Answer, error) {
 
 // Head is Get without the value: of an object's record only the header is read.
 func (v *Vnode) Head(now time.Time, ref Ref) (HeadAnswer, error) {
-	r, epoch, hidden, err := v.locate(now, ref)
+	r, epoch, err := v.locate(ref)
 	switch {
 	case err != nil:
 		return HeadAnswer{}, err
-	case hidden:
-		return HeadAnswer{State: v.count(Expired), Complete: true}, nil
 	case r.Rows:
 		return HeadAnswer{}, badRequest("an index row has no header of its own: read the row")
 	}
 	head, err := v.store.Head(r.engine, ref.Hash, epoch, now.Unix(), ref.Key)
-	if err == nil && r.pastTTL(&head.Header, now) {
-		head.Release()
-		err = errExpired
-	}
 	state, err := v.stateOf(err)
 	if err != nil {
 		return HeadAnswer{}, err
@@ -174,25 +163,22 @@ func (v *Vnode) Head(now time.Time, ref Ref) (HeadAnswer, error) {
 	return a, nil
 }
 
-// locate finds the rules and the epoch of a key that is read, and tells whether
-// its time is over.
-func (v *Vnode) locate(now time.Time, ref Ref) (r *rules, epoch int64, hidden bool, err error) {
+// locate finds the rules and the epoch of a key that is read. Whether its time
+// is over, the storage tells.
+func (v *Vnode) locate(ref Ref) (r *rules, epoch int64, err error) {
 	v.checkHash(ref.Hash)
 	if r, err = v.set.rulebook.of(ref.Type, ref.Bucket); err != nil {
-		return nil, 0, false, err
+		return nil, 0, err
 	}
-	if !r.Timed {
-		return r, 0, false, nil
+	if r.Timed {
+		epoch, err = timedEpoch(r, ref.Key)
 	}
-	if epoch, err = timedEpoch(r, ref.Key); err != nil {
-		return nil, 0, false, err
-	}
-	return r, epoch, r.hidden(epoch, now), nil
+	return r, epoch, err
 }
 
 // pastTTL reports whether a plain object is past its bucket's TTL.
-func (r *rules) pastTTL(h *object.Header, now time.Time) bool {
-	return !r.Timed && r.hidden(stampSeconds(h), now)
+func (r *rules) pastTTL(h *object.Header, nowSeconds int64) bool {
+	return !r.Timed && r.hidden(stampSeconds(h), nowSeconds)
 }
 
 // stateOf sorts the storage's errors into what it says of a key and what it

@@ -181,12 +181,16 @@ func TestTimeIsTheKeys(t *testing.T) {
 func TestPlainTTL(t *testing.T) {
 	onSystems(t, func(t *testing.T, n *node) {
 		n.want("put", n.put("brief", "k", "v"), "stored")
+		n.want("put", n.put("brief once", "k", "v"), "stored")
 		n.now = noon.Add(59 * time.Second)
 		n.want("before its deadline", n.get("brief", "k"), "v")
+		n.want("another value", n.put("brief once", "k", "w"), "conflict")
 		n.now = noon.Add(60 * time.Second)
 		n.want("at its deadline", n.get("brief", "k"), "expired")
 		n.want("a new one", n.put("brief", "k", "w"), "stored")
 		n.want("get it", n.get("brief", "k"), "w")
+		n.want("what nobody can see is in nobody's way", n.put("brief once", "k", "w"), "stored")
+		n.want("get it", n.get("brief once", "k"), "w")
 	})
 }
 

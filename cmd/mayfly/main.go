@@ -11,7 +11,18 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal stops cleanly; a second one, no longer caught, at once
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	go stopOn(signals, cancel)
 	os.Exit(report(os.Stderr, run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
+}
+
+// stopOn stops the program cleanly at the first signal, and at once at the
+// second, with the exit status that shells give to a program a signal has ended.
+func stopOn(signals <-chan os.Signal, stop func()) {
+	<-signals
+	stop()
+	s := <-signals
+	os.Exit(128 + int(s.(syscall.Signal)))
 }

@@ -87,7 +87,7 @@ func TestSecondSignalIsImmediate(t *testing.T) {
 	p.logged("stopping; a second signal ends the program at once")
 	p.signal(syscall.SIGINT)
 	err := <-p.done
-	if e, ok := err.(*exec.ExitError); !ok || !e.Sys().(syscall.WaitStatus).Signaled() {
+	if e, ok := err.(*exec.ExitError); !ok || e.ExitCode() != 128+int(syscall.SIGINT) {
 		t.Errorf("it ended with %v", err)
 	}
 }

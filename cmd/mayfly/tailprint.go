@@ -190,7 +190,7 @@ func (p *tailPrinter) note(t *client.Tail, now bool) error {
 		return nil
 	}
 	p.noted = time.Now()
-	at := t.Cursor()
+	at := ""
 	if at == "" {
 		return nil // it has not begun
 	}

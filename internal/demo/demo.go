@@ -151,7 +151,11 @@ func (d *Demo) source() (generate.Source, func(), error) {
 // start starts node, client, tailer and aggregator, and waits until the
 // aggregator vouches for what it takes in.
 func (d *Demo) start(ctx, whole context.Context) (err error) {
-	d.node, err = node.Start(ctx, node.Config{Name: "demo", Cluster: "demo", Listen: "127.0.0.1:0", Data: []string{d.dir}, Log: d.o.Log})
+	d.node, err = node.Start(ctx, node.Config{
+		Name: "demo", Cluster: "demo", Listen: "127.0.0.1:0", Data: []string{d.dir},
+		SlotSeconds: 10, SealAfterSeconds: 11, // so that a short demo seals files as well
+		Log: d.o.Log,
+	})
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func ancestry(name string) []string {
 	return append(all, name)
 }
 
-// ReadDir implements [FS]. A name that vanishes meanwhile is left out.
+// ReadDir implements [FS].
 func (d *Dir) ReadDir(name string) ([]Entry, error) {
 	f, err := d.root.Open(filepath.FromSlash(name))
 	if err != nil {
@@ -128,21 +128,10 @@ func (d *Dir) ReadDir(name string) ([]Entry, error) {
 	}
 	entries := make([]Entry, 0, len(list))
 	for _, e := range list {
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, d.explain(err)
-		}
-		entries = append(entries, entryOf(info))
+		entries = append(entries, Entry{Name: e.Name(), IsDir: e.IsDir(), Regular: e.Type().IsRegular()})
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
-}
-
-func entryOf(info fs.FileInfo) Entry {
-	return Entry{Name: info.Name(), IsDir: info.IsDir(), SizeBytes: info.Size(), Regular: info.Mode().IsRegular()}
 }
 
 // Rename implements [FS].
@@ -159,7 +148,7 @@ func (d *Dir) Stat(name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, d.explain(err)
 	}
-	return entryOf(info), nil
+	return Entry{Name: info.Name(), IsDir: info.IsDir(), SizeBytes: info.Size(), Regular: info.Mode().IsRegular()}, nil
 }
 
 // SyncDir implements [FS].

@@ -199,8 +199,8 @@ func (m *Mem) ReadDir(name string) ([]Entry, error) {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
 	}
 	var entries []Entry
-	for base, file := range dir.now {
-		entries = append(entries, Entry{Name: base, SizeBytes: int64(len(file.data)), Regular: true})
+	for base := range dir.now {
+		entries = append(entries, Entry{Name: base, Regular: true})
 	}
 	for sub := range m.dirs {
 		if sub != "." && path.Dir(sub) == name {

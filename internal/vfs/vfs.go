@@ -38,7 +38,8 @@ type FS interface {
 	// durable.
 	MkdirAll(name string) error
 
-	// ReadDir lists a directory in ascending order of name.
+	// ReadDir lists a directory in ascending order of name, without sizes: it
+	// does not look at each file, as Stat does.
 	ReadDir(name string) ([]Entry, error)
 
 	// Rename gives a file another name in the same directory, replacing what
@@ -99,7 +100,7 @@ type File interface {
 type Entry struct {
 	Name      string // without the directory
 	IsDir     bool
-	SizeBytes int64 // of a regular file
+	SizeBytes int64 // of a regular file; only Stat tells
 	Regular   bool  // a regular file: neither directory nor link, device or socket
 }
 

@@ -96,22 +96,20 @@ func TestBeginErrorBringsHistory(t *testing.T) {
 }
 
 // TestBeginDeadlines: each request ends at its own deadline, a moment later at
-// most, and the server is told; nothing else on the connection suffers.
+// most, by this side's clock alone; nothing else on the connection suffers.
 func TestBeginDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newTestHandler()
-		srv := NewServer(testServerConfig(h))
-		c := overPipe(t, srv, Config{})
+		c, server := silentServer(t, Config{}, 16)
+		var reading sync.WaitGroup
+		reading.Go(func() { _, _ = io.Copy(io.Discard, server.nc) })
 		now := time.Now()
-		if got := <-begin(t, c, &Call{Op: opWait, Class: Get}, now); true {
-			wantError(t, got.err, object.CodeDeadline, object.NotDone)
-		}
+		wantError(t, (<-begin(t, c, &Call{Op: opEcho, Class: Get}, now)).err, object.CodeDeadline, object.NotDone)
 		waits := []time.Duration{3 * time.Second, time.Millisecond, 100 * time.Millisecond, 102 * time.Millisecond, 9 * time.Second}
 		var ends []<-chan outcomeOf
 		for _, d := range waits {
-			ends = append(ends, begin(t, c, &Call{Op: opWait, Class: Get}, now.Add(d)))
+			ends = append(ends, begin(t, c, &Call{Op: opEcho, Class: Get}, now.Add(d)))
 		}
-		hold := begin(t, c, &Call{Op: opHold, Class: Get}, time.Time{})
+		endless := begin(t, c, &Call{Op: opEcho, Class: Get}, time.Time{})
 		for i, d := range waits {
 			got := <-ends[i]
 			wantError(t, got.err, object.CodeDeadline, object.MaybeDone)
@@ -119,18 +117,12 @@ func TestBeginDeadlines(t *testing.T) {
 				t.Errorf("a request with %v to live was ended after %v", d, got.after)
 			}
 		}
-		synctest.Wait()
-		if n := len(h.waitErr); n != len(waits) {
-			t.Errorf("%d of %d late requests were ended at the server", n, len(waits))
-		}
-		close(h.release)
-		if got := <-hold; got.err != nil {
-			t.Errorf("the request without a deadline: %v", got.err)
-		} else {
-			got.reply.Release()
+		if len(endless) != 0 {
+			t.Error("a request without a deadline was ended")
 		}
 		c.Close()
-		srv.Close()
+		wantError(t, (<-endless).err, object.CodeUnavailable, object.MaybeDone)
+		reading.Wait()
 	})
 }
 
@@ -260,6 +252,30 @@ func TestAnswersToWhatWasNotAsked(t *testing.T) {
 		ended.Wait()
 		c.Close()
 		answering.Wait()
+	})
+}
+
+// TestAnswerToWhatWasNotSent: the same where the answer overtakes the request,
+// which then finds no room.
+func TestAnswerToWhatWasNotSent(t *testing.T) {
+	noBuffersLeft(t, func() {
+		c, server := silentServer(t, Config{}, 64)
+		defer server.nc.Close()
+		defer c.Close()
+		ended := make(chan error, 2)
+		c.slots <- struct{}{}
+		p, err := c.registerLater(Get, time.Now(), time.Time{}, func(_ Reply, err error) { ended <- err })
+		if err != nil || !c.unregister(p.later.id) {
+			t.Fatal("not registered")
+		}
+		buf := object.NewBuffer(10)
+		p.complete(Reply{Buf: buf, Body: buf.Bytes()}, nil)
+		if len(ended) != 0 {
+			t.Fatal("it ended before Begin had let go of it")
+		}
+		p.later.unsent = errBusy
+		p.meet()
+		wantError(t, <-ended, object.CodeOverload, object.NotDone)
 	})
 }
 

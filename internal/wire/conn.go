@@ -86,6 +86,7 @@ type Conn struct {
 	pending map[uint64]*pending
 	free    []*pending // for reuse, no more than there are slots
 	lost    *lost      // why the Conn is of no more use; nil while it is
+	sweep   sweep
 }
 
 // pending is a request that waits for its answer. Whoever takes it out of the
@@ -96,6 +97,7 @@ type pending struct {
 	reply   Reply
 	err     error
 	stream  *Stream // nil for one answer
+	later   later   // of a request made with Begin
 }
 
 // Dial connects to a server's address and introduces this side.
@@ -199,6 +201,10 @@ func (p *pending) complete(r Reply, err error) {
 		return
 	}
 	p.reply, p.err = r, err
+	if p.later.done != nil {
+		p.meet()
+		return
+	}
 	p.answer <- struct{}{}
 }
 
@@ -326,7 +332,7 @@ func (c *Conn) receiveError(id uint64, reply Reply) error {
 	delete(c.pending, id)
 	c.mu.Unlock()
 	if p != nil {
-		p.complete(Reply{}, e)
+		p.complete(Reply{History: reply.History}, e)
 	}
 	return nil
 }
