@@ -31,7 +31,6 @@ type Node struct {
 	disks    []*bitcask.Disk
 	history  *ring.History
 	buckets  atomic.Pointer[bucket.Set]
-	ttls     atomic.Pointer[map[bucket.ID]int64] // of buckets
 	vnodes   *vnode.Set
 	store    *Store
 	hub      *tail.Hub
@@ -60,7 +59,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, listener: ln}
-	n.setBuckets(cfg.Buckets)
+	n.buckets.Store(cfg.Buckets)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.closeDisks(), ln.Close())
 	}
@@ -111,7 +110,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
-	n.setBuckets(buckets)
+	n.buckets.Store(buckets)
 	dcs, err := openDCs(dirs[0])
 	if err != nil {
 		return err
@@ -137,7 +136,7 @@ func (n *Node) open() error {
 func (n *Node) engineConfig() bitcask.Config {
 	return bitcask.Config{
 		Cluster: clusterID(n.cfg.Cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
-		Hash: ring.Hash[[]byte, []byte], TTL: n.ttl, BootID: vfs.BootID(),
+		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: vfs.BootID(),
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
 		MaxHandles: n.cfg.MaxHandles, MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
 	}
@@ -150,20 +149,6 @@ func (n *Node) tailConfig() tail.Config {
 	cfg.QueueBytes = min(cfg.QueueBytes, cfg.TotalBytes)
 	return cfg
 }
-
-// setBuckets changes what the buckets promise, from now on: a new TTL counts for
-// what is stored already.
-func (n *Node) setBuckets(set *bucket.Set) {
-	ttls := make(map[bucket.ID]int64, set.Len())
-	for p := range set.All() {
-		ttls[p.ID()] = p.TTLSeconds
-	}
-	n.ttls.Store(&ttls)
-	n.buckets.Store(set)
-}
-
-// ttl tells the engine a bucket's present TTL. Undeclared buckets have none.
-func (n *Node) ttl(bucketID uint64) int64 { return (*n.ttls.Load())[bucket.ID(bucketID)] }
 
 // serve starts the door and the upkeep.
 func (n *Node) serve() {

@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/vnode"
 )
 
 // upkeep recovers what the last stop left undone and then, until ctx ends, seals
@@ -44,7 +47,7 @@ func (n *Node) upkeep(ctx context.Context) {
 // listed when the node stopped.
 func (n *Node) recover(ctx context.Context) {
 	start := time.Now()
-	added, err := n.vnodes.Recover(ctx, n.cfg.Now(), n.store)
+	added, err := n.vnodes.Recover(ctx, n.cfg.Now(), n.index())
 	if err != nil {
 		n.cfg.Log.Warn("not every open slot could be compared with the index; sealing tries again", "error", err)
 	}
@@ -54,11 +57,33 @@ func (n *Node) recover(ctx context.Context) {
 	n.clearDoubts()
 }
 
+// alone tells whether the ring has no other node.
+func (n *Node) alone() bool { return len(n.history.Newest().Nodes()) == 1 }
+
+// index returns the index as recovery and sealing compare blobs with it.
+func (n *Node) index() vnode.Index {
+	if n.alone() {
+		return soleIndex{n.store}
+	}
+	return n.store
+}
+
+// A soleIndex is the index of a node that is alone. A row that may have lost
+// entries is still all there is of it: what it lacks and the blobs can tell must
+// go into it.
+type soleIndex struct{ *Store }
+
+// Row returns the row, which is certain: nobody else could have more of it.
+func (s soleIndex) Row(ctx context.Context, key event.IndexKey) (index.Row, bool, error) {
+	row, _, err := s.Store.Row(ctx, key)
+	return row, true, err
+}
+
 // clearDoubts makes slots complete again that lost something, or may have: after
 // an unclean stop of the machine, or damage. Where the ring has one node, it has
 // nobody to ask for what it lacks: what is lost is lost, and is said here once.
 func (n *Node) clearDoubts() {
-	if len(n.history.Newest().Nodes()) > 1 {
+	if !n.alone() {
 		return
 	}
 	err := n.eachStore(func(p bitcask.Partition, store *bitcask.Store) error {
@@ -119,7 +144,7 @@ func (n *Node) newestEpoch() int64 {
 }
 
 func (n *Node) maintain(ctx context.Context, now time.Time, clockTrusted bool) {
-	if err := n.vnodes.Maintain(ctx, now, n.store); err != nil && ctx.Err() == nil {
+	if err := n.vnodes.Maintain(ctx, now, n.index()); err != nil && ctx.Err() == nil {
 		n.cfg.Log.Warn("sealing is tried again", "error", err)
 	}
 	for _, d := range n.disks {
