@@ -1,0 +1,292 @@
+package bitcask
+
+import (
+	"math/rand/v2"
+	"slices"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
+)
+
+const (
+	maxQueue      = 4096     // puts waiting for one file
+	maxQueueBytes = 64 << 20 // their bytes
+	maxBatch      = 256      // records joined in one write: three buffers each stay under IOV_MAX
+	maxBatchBytes = 8 << 20
+	maxRounds     = 4 // batches a put writes for others before one of them must
+)
+
+// appendOp writes op's record, itself or led by another put, and waits for its
+// policy.
+func (l *lane) appendOp(op *putOp) error {
+	l.mu.Lock()
+	switch {
+	case l.busy && (len(l.queue) >= maxQueue || l.queueBytes+op.size > maxQueueBytes):
+		l.disclaimLocked(op)
+		l.mu.Unlock()
+		l.store.disk.stats.putsOverload.Add(1)
+		return errOverload
+	case l.busy:
+		l.queue = append(l.queue, op)
+		l.queueBytes += op.size
+		l.mu.Unlock()
+		<-op.wake
+		if op.lead {
+			l.leadBatches(op)
+		}
+	default:
+		l.busy = true
+		l.batch = append(l.batch[:0], op)
+		l.mu.Unlock()
+		l.leadBatches(op)
+	}
+	if op.err == nil && op.sync == SyncAlways {
+		return l.syncOp(op.seg, op.offset+op.size)
+	}
+	return op.err
+}
+
+// leadBatches writes the lane's batch, of which own is part, and then what has
+// queued up meanwhile; after a few rounds the role passes to the first in the queue.
+func (l *lane) leadBatches(own *putOp) {
+	for round := 1; ; round++ {
+		l.writeBatch()
+		l.mu.Lock()
+		l.settleLocked()
+		for _, op := range l.batch {
+			if op != own {
+				op.wake <- struct{}{}
+			}
+		}
+		clear(l.batch)
+		if len(l.queue) == 0 || l.waiting > 0 {
+			l.batch = l.batch[:0]
+			l.releaseRoleLocked()
+			l.mu.Unlock()
+			return
+		}
+		l.nextBatchLocked()
+		if round >= maxRounds {
+			heir := l.batch[0]
+			heir.lead = true
+			l.mu.Unlock()
+			heir.wake <- struct{}{}
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+// releaseRoleLocked gives the role up: to those who wait for the role itself,
+// or to the first put in the queue.
+func (l *lane) releaseRoleLocked() {
+	switch {
+	case l.waiting > 0:
+		l.busy = false
+		l.changed.Broadcast()
+	case len(l.queue) > 0:
+		l.nextBatchLocked()
+		l.batch[0].lead = true
+		l.batch[0].wake <- struct{}{}
+	default:
+		l.busy = false
+	}
+}
+
+// nextBatchLocked moves the head of the queue into the batch.
+func (l *lane) nextBatchLocked() {
+	l.batch = l.batch[:0]
+	bytes := int64(0)
+	for _, op := range l.queue {
+		if len(l.batch) == maxBatch || len(l.batch) > 0 && bytes+op.size > maxBatchBytes {
+			break
+		}
+		l.batch = append(l.batch, op)
+		bytes += op.size
+	}
+	l.queue = slices.Delete(l.queue, 0, len(l.batch))
+	l.queueBytes -= bytes
+}
+
+// settleLocked makes the batch's written records visible and ends its claims.
+func (l *lane) settleLocked() {
+	for _, op := range l.batch {
+		if op.err == nil {
+			l.insert(op, l.bucket.KeepAll)
+			l.lastPut = max(l.lastPut, op.now)
+			l.store.disk.stats.records.Add(1)
+		}
+		l.disclaimLocked(op)
+	}
+}
+
+// writeBatch writes the batch with one system call and sets each op's result.
+// The caller has the role.
+func (l *lane) writeBatch() {
+	seg, err := l.ready()
+	if err != nil {
+		l.failBatch(err)
+		return
+	}
+	d := l.store.disk
+	start := seg.end.Load()
+	at := start
+	for _, op := range l.batch {
+		putFrame(&op.frame, len(op.raw), seg.generation, op.version.HeaderCRC)
+		pad := op.size - frameSize - int64(len(op.raw))
+		l.vector = append(l.vector, op.frame[:], op.raw)
+		if pad > 0 {
+			l.vector = append(l.vector, zeros[:pad])
+		}
+		op.seg, op.offset = seg, at
+		at += op.size
+	}
+	written, err := d.writev(seg, l.vector, start)
+	clear(l.vector)
+	l.vector = l.vector[:0]
+	if err != nil {
+		at = l.writeFailed(seg, start+written, err)
+	}
+	seg.end.Store(at)
+	d.stats.appends.Add(1)
+	l.queueSync(seg)
+}
+
+// failBatch gives every put of the batch the same error.
+func (l *lane) failBatch(err error) {
+	for _, op := range l.batch {
+		op.err = err
+	}
+}
+
+// writeFailed sets the results of a batch whose write ended at an offset, and
+// returns where the segment now ends: records written whole are done, the others
+// are not, and never can be, as no valid record is there. What is left of a
+// broken one is cut off; where that fails too, or the disk does not say that it
+// is merely full, nothing more is appended to the segment.
+func (l *lane) writeFailed(seg *segment, reached int64, cause error) (end int64) {
+	d := l.store.disk
+	full := vfs.IsNoSpace(cause)
+	outcome := object.NotDone
+	if full {
+		d.space.full()
+	} else {
+		outcome = object.MaybeDone // a failing disk's word is not taken for it
+	}
+	err := diskError(outcome, "writing "+d.fs.Path(seg.data.name), cause)
+	end = seg.end.Load()
+	for _, op := range l.batch {
+		if op.offset+op.size <= reached {
+			end = op.offset + op.size
+		} else {
+			op.err = err
+		}
+	}
+	d.stats.writeErrors.Add(1)
+	if !full || d.truncate(seg, end) != nil {
+		seg.retired = true
+	}
+	return end
+}
+
+// ready returns the segment to append the batch to, made or made anew if
+// necessary, after the manifest says what it must say first.
+func (l *lane) ready() (*segment, error) {
+	l.mu.RLock()
+	dropped := l.dropped
+	l.mu.RUnlock()
+	if dropped {
+		return nil, ErrExpired
+	}
+	bytes, careless := int64(0), false
+	for _, op := range l.batch {
+		bytes += op.size
+		careless = careless || op.sync != SyncAlways
+	}
+	d, seg := l.store.disk, l.active
+	if seg != nil && (seg.retired || seg.syncFailed() || seg.end.Load()+bytes > d.cfg.MaxSegmentBytes) {
+		l.setActive(nil)
+		seg = nil
+	}
+	if seg == nil {
+		return l.create(careless)
+	}
+	if careless && !l.dirty {
+		if err := l.markDirty(seg); err != nil {
+			return nil, err
+		}
+	}
+	return seg, nil
+}
+
+// markDirty says durably, before the first of them, that appends may be unsynced.
+func (l *lane) markDirty(seg *segment) error {
+	l.store.evidence.setLater(seg.id, segRecord{state: segDirty})
+	if err := l.store.evidence.publish(); err != nil {
+		l.store.disk.noteFull(err)
+		return diskError(object.NotDone, "writing the manifest", err)
+	}
+	l.dirty = true
+	return nil
+}
+
+func (l *lane) setActive(seg *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active = seg
+	if seg != nil {
+		l.segs = append(slices.Clip(l.segs), seg)
+	}
+}
+
+// create makes a new segment. Its header, its name and its mention in the
+// manifest are durable before anything is appended to it.
+func (l *lane) create(careless bool) (*segment, error) {
+	s := l.store
+	seg := newSegment(segID{l.id, l.nextSeq}, s.partition)
+	l.nextSeq++
+	seg.generation = rand.Uint32N(1<<32-2) + 1
+	seg.keydir = &keydir{}
+	h := segHeader{
+		cluster: s.disk.cfg.Cluster, node: s.disk.cfg.Node, bucket: l.knownBucket(), slot: l.id.slot,
+		partition: s.partition, generation: seg.generation, seq: seg.id.seq, created: l.batch[0].now,
+	}
+	if l.timed {
+		h.slotSeconds = s.disk.cfg.SlotSeconds
+	}
+	if err := s.disk.createSegment(seg, laneDir(l.id.bucket, s.partition), &h); err != nil {
+		s.disk.noteFull(err)
+		return nil, diskError(object.NotDone, "making "+s.disk.fs.Path(seg.data.name), err)
+	}
+	seg.end.Store(int64(h.size()))
+	seg.syncer.synced = int64(h.size())
+	state := segClean
+	if careless {
+		state = segDirty
+	}
+	s.evidence.setLater(seg.id, segRecord{state: state})
+	if err := s.evidence.publish(); err != nil {
+		s.disk.noteFull(err)
+		s.abandon(seg)
+		return nil, diskError(object.NotDone, "writing the manifest", err)
+	}
+	l.dirty = careless
+	l.setActive(seg)
+	return seg, nil
+}
+
+func (l *lane) knownBucket() Bucket {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.bucket
+}
+
+// queueSync has the segment synced in time, if a put of the batch asks for it.
+func (l *lane) queueSync(seg *segment) {
+	for _, op := range l.batch {
+		if op.sync == SyncInterval && op.err == nil {
+			l.store.disk.syncLater(l.store, seg)
+			return
+		}
+	}
+}
