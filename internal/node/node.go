@@ -20,6 +20,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
@@ -32,6 +33,7 @@ type Node struct {
 	history  *ring.History
 	buckets  atomic.Pointer[bucket.Set]
 	vnodes   *vnode.Set
+	coord    *replication.Coordinator
 	store    *Store
 	hub      *tail.Hub
 	server   *wire.Server
@@ -120,14 +122,17 @@ func (n *Node) open() error {
 		return err
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
-		Buckets: n.buckets.Load, History: func() *ring.History { return n.history },
+		Buckets: n.buckets.Load, History: n.ring,
 		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
 		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
 	}, disks)
 	if err != nil {
 		return err
 	}
-	n.store = newStore(n, dcs)
+	if n.coord, err = newCoordinator(n); err != nil {
+		return err
+	}
+	n.store = newStore(n, n.coord, dcs)
 	n.hub = tail.New(tailSource{n.store}, n.tailConfig(), n.cfg.Log)
 	n.store.hub = n.hub
 	return nil
@@ -171,6 +176,9 @@ func (n *Node) serve() {
 	n.wg.Go(func() { n.upkeep(ctx) })
 }
 
+// ring returns the history of rings.
+func (n *Node) ring() *ring.History { return n.history }
+
 func (n *Node) wireHistory() wire.History {
 	v := n.history.Version()
 	return wire.History{Era: v.Era, Index: v.Index}
@@ -211,7 +219,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.hub.Close() // its readers are handlers of the server
 	faults := []error{n.server.Shutdown(ctx)}
 	n.wg.Wait()
-	return errors.Join(append(faults, n.closeDisks())...)
+	return errors.Join(append(faults, n.coord.Close(ctx), n.closeDisks())...)
 }
 
 func (n *Node) closeDisks() error {

@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
@@ -14,54 +12,51 @@ import (
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
-// A Store is the node's data as its doors see it: it routes objects to vnodes,
-// keeps the index in step with the blobs, and tells the hub.
+// A Store is the node's data as its doors see it: it gives objects to the
+// coordinator, keeps the index in step with the blobs, and tells the hub.
 //
 // Its methods may be called by any goroutine. Records handed in are the
 // caller's; what is kept past the call is retained. Errors are *object.Error:
 // they say whether the thing was not done, may have been done, or was.
 type Store struct {
-	vnodes  *vnode.Set
-	buckets func() *bucket.Set
-	hub     *tail.Hub
-	now     func() time.Time
-	dcs     *dcSet
-	rows    *grouper
-	puts    *latency
-	gets    *latency
-	deltas  *latency
-	log     *slog.Logger
-	info    func() proto.Info
-	batches chan struct{} // one token a goroutine that puts records of a batch
+	coord  *replication.Coordinator
+	hub    *tail.Hub
+	now    func() time.Time
+	dcs    *dcSet
+	rows   *grouper
+	puts   *latency
+	gets   *latency
+	deltas *latency
+	log    *slog.Logger
+	info   func() proto.Info
 }
 
-func newStore(n *Node, dcs *dcSet) *Store {
+func newStore(n *Node, coord *replication.Coordinator, dcs *dcSet) *Store {
 	s := &Store{
-		vnodes: n.vnodes, buckets: n.buckets.Load, now: n.cfg.Now, dcs: dcs, log: n.cfg.Log,
-		puts:    newLatency("put", "Time a put took, to its acknowledgement."),
-		gets:    newLatency("get", "Time a get took."),
-		deltas:  newLatency("delta", "Time a delta of the index took to be written."),
-		batches: make(chan struct{}, batchPutters),
+		coord: coord, now: n.cfg.Now, dcs: dcs, log: n.cfg.Log,
+		puts:   newLatency("put", "Time a put took, to its acknowledgement."),
+		gets:   newLatency("get", "Time a get took."),
+		deltas: newLatency("delta", "Time a delta of the index took to be written."),
 	}
 	s.info = n.info
 	s.rows = newGrouper(s.writeDelta)
 	return s
 }
 
-// batchPutters bounds the goroutines that put records of batches, over all
-// batches: enough to keep several files and a group commit busy.
-const batchPutters = 64
-
 // Put stores one record, or deletes if it is a tombstone. When it returns nil
 // the object is as durable as its bucket's sync policy asks and, in an indexed
 // bucket, in the index of its second.
 func (s *Store) Put(ctx context.Context, rec object.Record) error {
 	start := time.Now()
-	indexed, err := s.putOne(rec)
-	if err == nil && indexed {
+	err := checkPut(&rec)
+	if err == nil {
+		err = s.coord.Put(ctx, rec)
+	}
+	if err == nil && isIndexed(&rec.Header) {
 		err = s.list(ctx, []object.Record{rec})[0]
 	}
 	s.puts.observe(time.Since(start), err)
@@ -74,32 +69,20 @@ func (s *Store) Put(ctx context.Context, rec object.Record) error {
 func (s *Store) PutBatch(ctx context.Context, recs []object.Record) []error {
 	start := time.Now()
 	errs := make([]error, len(recs))
-	indexed := make([]bool, len(recs))
-	var wg sync.WaitGroup
+	all := selected{errs: errs}
 	for i := range recs {
-		put := func() { indexed[i], errs[i] = s.putOne(recs[i]) }
-		select {
-		case s.batches <- struct{}{}:
-			wg.Go(func() {
-				defer func() { <-s.batches }()
-				put()
-			})
-		default:
-			put()
+		if errs[i] = checkPut(&recs[i]); errs[i] == nil {
+			all.add(i, recs[i])
 		}
 	}
-	wg.Wait()
-
-	var listed []object.Record
-	var at []int
+	all.settle(s.coord.PutBatch(ctx, all.recs))
+	listed := selected{errs: errs}
 	for i := range recs {
-		if indexed[i] && errs[i] == nil {
-			listed, at = append(listed, recs[i]), append(at, i)
+		if errs[i] == nil && isIndexed(&recs[i].Header) {
+			listed.add(i, recs[i])
 		}
 	}
-	for j, err := range s.list(ctx, listed) {
-		errs[at[j]] = err
-	}
+	listed.settle(s.list(ctx, listed.recs))
 	for i := range errs {
 		s.puts.observe(time.Since(start), errs[i])
 		errs[i] = wireError(errs[i])
@@ -107,23 +90,37 @@ func (s *Store) PutBatch(ctx context.Context, recs []object.Record) []error {
 	return errs
 }
 
-// putOne stores a record and reports whether it must be listed in the index.
-func (s *Store) putOne(rec object.Record) (indexed bool, err error) {
+// selected is a part of a batch: its records, and where their errors go.
+type selected struct {
+	recs []object.Record
+	at   []int
+	errs []error
+}
+
+func (s *selected) add(i int, rec object.Record) {
+	s.recs, s.at = append(s.recs, rec), append(s.at, i)
+}
+
+func (s *selected) settle(errs []error) {
+	for j, err := range errs {
+		s.errs[s.at[j]] = err
+	}
+}
+
+// checkPut refuses what no replica should be asked to store.
+func checkPut(rec *object.Record) error {
 	if rec.Kind == object.Delta {
-		return false, object.Errorf(object.CodeBadRequest, object.NotDone, "an index delta was put as an object: use the operation for the index")
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "an index delta was put as an object: use the operation for the index")
 	}
 	if err := object.ValidateFields(rec.Metadata); err != nil {
-		return false, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
 	// The value is checked here once: what the store would keep for days must be
 	// what the writer sent.
 	if err := rec.Verify(); err != nil {
-		return false, object.Errorf(object.CodeCorrupt, object.NotDone, "%w: it was damaged on its way, send it again", err)
+		return object.Errorf(object.CodeCorrupt, object.NotDone, "%w: it was damaged on its way, send it again", err)
 	}
-	if _, err := s.vnodes.Put(s.now(), rec); err != nil {
-		return false, err
-	}
-	return isIndexed(&rec.Header), nil
+	return nil
 }
 
 // isIndexed reports whether a record belongs to the bucket whose puts are indexed.
@@ -172,7 +169,7 @@ func (s *Store) list(ctx context.Context, recs []object.Record) []error {
 // that they may be found, or may not.
 func (s *Store) addToRow(ctx context.Context, key event.IndexKey, delta index.Row, bodies []object.Record) error {
 	err := s.rows.add(ctx, key, delta)
-	if errors.Is(err, vnode.ErrClosed) {
+	if isClosed(err) {
 		return s.addLate(ctx, key, delta, bodies)
 	}
 	if err != nil {
@@ -199,7 +196,7 @@ func (s *Store) addLate(ctx context.Context, key event.IndexKey, delta index.Row
 		}
 		lateKey := index.LateKey(key, arrival)
 		err = s.rows.add(ctx, lateKey, list)
-		if errors.Is(err, vnode.ErrClosed) {
+		if isClosed(err) {
 			continue // it waited too long; the next second's list
 		}
 		if err == nil && !marked.Empty() {
@@ -215,9 +212,17 @@ func (s *Store) addLate(ctx context.Context, key event.IndexKey, delta index.Row
 }
 
 // writeDelta makes one delta durable. It is the grouper's write.
-func (s *Store) writeDelta(_ context.Context, key event.IndexKey, delta index.Row) error {
+func (s *Store) writeDelta(ctx context.Context, key event.IndexKey, delta index.Row) error {
 	start := time.Now()
-	_, err := s.vnodes.AppendDelta(s.now(), key, delta)
+	if err := delta.ValidateFor(key); err != nil {
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	rec, err := vnode.EncodeDelta(key, delta, s.now().UnixMicro())
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	err = s.coord.AppendDelta(ctx, rec)
 	s.deltas.observe(time.Since(start), err)
 	return err
 }
@@ -262,7 +267,7 @@ func (s *Store) AppendIndex(ctx context.Context, key event.IndexKey, delta index
 		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
 	err := s.rows.add(ctx, key, delta)
-	if errors.Is(err, vnode.ErrClosed) {
+	if isClosed(err) {
 		return object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s is closed: hello, final and goodbye come too late for it", key.Epoch, key.DC)
 	}
 	if err != nil {
@@ -274,34 +279,22 @@ func (s *Store) AppendIndex(ctx context.Context, key event.IndexKey, delta index
 
 // Get returns an object with its value. The caller releases the record. Errors:
 // CodeAbsent, CodeExpired, CodeUnknown and the storage's.
-func (s *Store) Get(_ context.Context, bucketType, name, key []byte) (rec object.Record, err error) {
+func (s *Store) Get(ctx context.Context, bucketType, name, key []byte) (rec object.Record, err error) {
 	start := time.Now()
 	defer func() { s.gets.observe(time.Since(start), err) }()
-	ref := vnode.RefOf(bucketType, name, canonicalKey(bucketType, name, key))
-	a, err := s.vnodes.Get(s.now(), ref)
-	if err != nil {
-		return object.Record{}, wireError(err)
-	}
-	if err := a.Err(); err != nil {
-		a.Release()
-		return object.Record{}, wireError(err)
-	}
-	return a.Record, nil
+	rec, err = s.coord.Get(ctx, bucketType, name, canonicalKey(bucketType, name, key))
+	return rec, wireError(err)
 }
 
-// Head is Get without the value: f is called with the header, which lives until
-// it returns.
-func (s *Store) Head(_ context.Context, bucketType, name, key []byte, f func(*object.Header, []byte)) error {
-	ref := vnode.RefOf(bucketType, name, canonicalKey(bucketType, name, key))
-	a, err := s.vnodes.Head(s.now(), ref)
+// Head is Get without the value: f is called with the header, parsed and as it
+// is encoded, which live until it returns.
+func (s *Store) Head(ctx context.Context, bucketType, name, key []byte, f func(*object.Header, []byte)) error {
+	rec, err := s.coord.Head(ctx, bucketType, name, canonicalKey(bucketType, name, key))
 	if err != nil {
 		return wireError(err)
 	}
-	defer a.Release()
-	if err := a.Err(); err != nil {
-		return wireError(err)
-	}
-	f(&a.Head.Header, a.Head.RawHeader())
+	defer rec.Release()
+	f(&rec.Header, object.AppendHeader(nil, &rec.Header))
 	return nil
 }
 
@@ -319,18 +312,12 @@ func canonicalKey(bucketType, name, key []byte) []byte {
 
 // Row returns the index row of a second, and whether it surely lacks nothing
 // that was acknowledged.
-func (s *Store) Row(_ context.Context, key event.IndexKey) (row index.Row, certain bool, err error) {
+func (s *Store) Row(ctx context.Context, key event.IndexKey) (row index.Row, certain bool, err error) {
 	if err := key.Validate(); err != nil {
 		return index.Row{}, false, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
-	a, err := s.vnodes.Row(s.now(), key)
-	switch {
-	case err != nil:
-		return index.Row{}, false, wireError(err)
-	case a.State == vnode.Expired:
-		return index.Row{}, false, object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s has expired", key.Epoch, key.DC)
-	}
-	return a.Row, a.Complete, nil
+	row, certain, err = s.coord.Row(ctx, key)
+	return row, certain, wireError(err)
 }
 
 // Info tells about the node and its buckets.
