@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"net"
 	"os"
 	"time"
 
@@ -21,6 +22,12 @@ type Config struct {
 	SlotSeconds int64       // length of a slot; default 3600; fixed when the directory is made
 	Partitions  int         // of the ring, a power of two; default 64; fixed when the directory is made
 	Buckets     *bucket.Set // properties; default bucket.DefaultSet
+
+	// Members lists all nodes of the cluster, this one included, the same on each.
+	// None: this node is alone.
+	Members []Member
+	// Listener serves instead of a listener on Listen; Close closes it.
+	Listener net.Listener
 
 	AheadSeconds     int64         // how far ahead an epoch may be; default 10
 	LatenessSeconds  int64         // how long a second is waited for before it is incomplete; default 5
@@ -85,7 +92,7 @@ func (c Config) Validate() error {
 		}
 	}
 	fault(c.Cluster == "", "the cluster needs a name")
-	fault(c.Listen == "", "the node needs an address to listen on, such as 127.0.0.1:7070")
+	fault(c.Listen == "" && c.Listener == nil, "the node needs an address to listen on, such as 127.0.0.1:7070")
 	fault(len(c.Data) == 0, "the node needs a data directory")
 	fault(c.SlotSeconds < 1, "a slot of %d seconds: at least 1", c.SlotSeconds)
 	fault(c.Partitions < 1 || c.Partitions > maxPartitions || bits.OnesCount(uint(c.Partitions)) != 1,
@@ -94,7 +101,7 @@ func (c Config) Validate() error {
 	fault(c.LatenessSeconds < 1, "a lateness bound of %d seconds: at least 1", c.LatenessSeconds)
 	fault(c.MaxInFlightBytes < 64<<20, "%d bytes of requests at once: at least 64 MiB, or one large object could not be put", c.MaxInFlightBytes)
 	fault(c.TailBufferBytes < 16<<20, "%d bytes held for tails: at least 16 MiB", c.TailBufferBytes)
-	return errors.Join(faults...)
+	return errors.Join(append(faults, c.checkMembers())...)
 }
 
 // partitionBits returns the bits that tell partitions apart.

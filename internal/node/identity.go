@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/vfs"
@@ -24,8 +26,12 @@ func clusterID(name string) (id [16]byte) {
 
 // whoAmI returns the node id that the data directories hold. New directories
 // join the node of the others; if all are new, so is the node. Directories of
-// two nodes are refused.
-func whoAmI(dirs []vfs.FS) (ring.NodeID, error) {
+// two nodes are refused. Where the members are listed, the id follows from the
+// name, and a directory of another is refused when it is opened.
+func whoAmI(dirs []vfs.FS, cfg Config) (ring.NodeID, error) {
+	if len(cfg.Members) > 0 {
+		return memberID(cfg.Cluster, cfg.Name), nil
+	}
 	var me ring.NodeID
 	var from string
 	for _, d := range dirs {
@@ -54,7 +60,7 @@ const (
 )
 
 // openHistory reads the history kept in the directory, or makes the first one:
-// a ring of this node alone.
+// a ring of the members, or of this node alone.
 func openHistory(dir vfs.FS, cfg Config, me ring.NodeID) (*ring.History, error) {
 	b, err := vfs.ReadFile(dir, ringName, maxRingBytes)
 	if vfs.IsNotExist(err) {
@@ -72,14 +78,21 @@ func openHistory(dir vfs.FS, cfg Config, me ring.NodeID) (*ring.History, error) 
 	case h.Newest().Bits() != cfg.partitionBits():
 		return nil, fmt.Errorf("%s: the ring has %d partitions, the configuration says %d: set it back", dir.Path(ringName), 1<<h.Newest().Bits(), cfg.Partitions)
 	}
-	if _, ok := h.Newest().Node(me); !ok {
-		return nil, fmt.Errorf("%s: the ring is of other nodes than %v: the directory was put together from two nodes; restore it from a copy", dir.Path(ringName), me)
+	var have []string
+	for _, node := range h.Newest().Nodes() {
+		have = append(have, node.Name)
+	}
+	if !slices.EqualFunc(h.Newest().Nodes(), cfg.ringNodes(me), func(a, b ring.Node) bool { return a.ID == b.ID }) {
+		return nil, fmt.Errorf("%s: the ring was made for the members %s; this version cannot change them: configure these, or use empty directories", dir.Path(ringName), strings.Join(have, ", "))
 	}
 	return h, nil
 }
 
+// owners is how many nodes hold a partition, as far as there are so many.
+const owners = 3
+
 func firstHistory(dir vfs.FS, cfg Config, me ring.NodeID) (*ring.History, error) {
-	one, shortfalls, err := ring.Claim([]ring.Node{{ID: me, Name: cfg.Name, Weight: 1}}, cfg.partitionBits(), 3, nil)
+	one, shortfalls, err := ring.Claim(cfg.ringNodes(me), cfg.partitionBits(), owners, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make the ring: %w", err)
 	}

@@ -14,9 +14,12 @@ import (
 	"syscall"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/native"
 	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/internal/wire"
@@ -33,6 +36,8 @@ type Node struct {
 	history  *ring.History
 	buckets  atomic.Pointer[bucket.Set]
 	vnodes   *vnode.Set
+	local    *localReplica
+	peers    map[ring.NodeID]*peer.Peer // the other members
 	coord    *replication.Coordinator
 	store    *Store
 	hub      *tail.Hub
@@ -56,14 +61,17 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	// The address comes first: a port in use is the likeliest mistake, and costs
 	// nothing to find.
-	ln, err := listen(ctx, cfg.Listen)
-	if err != nil {
-		return nil, err
+	ln := cfg.Listener
+	if ln == nil {
+		var err error
+		if ln, err = listen(ctx, cfg.Listen); err != nil {
+			return nil, err
+		}
 	}
 	n := &Node{cfg: cfg, listener: ln}
 	n.buckets.Store(cfg.Buckets)
 	if err := n.open(); err != nil {
-		return nil, errors.Join(err, n.closeDisks(), ln.Close())
+		return nil, errors.Join(err, n.closePeers(), n.closeDisks(), ln.Close())
 	}
 	n.serve()
 	return n, nil
@@ -90,7 +98,7 @@ func (n *Node) open() error {
 		}
 		dirs[i] = dir
 	}
-	me, err := whoAmI(dirs)
+	me, err := whoAmI(dirs, n.cfg)
 	if err != nil {
 		return err
 	}
@@ -129,7 +137,14 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
-	if n.coord, err = newCoordinator(n); err != nil {
+	n.local = &localReplica{n.vnodes, n.ring, n.cfg.Now}
+	if err := n.openPeers(); err != nil {
+		return err
+	}
+	n.coord, err = replication.New(replication.Config{
+		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer,
+	})
+	if err != nil {
 		return err
 	}
 	n.store = newStore(n, n.coord, dcs)
@@ -158,9 +173,9 @@ func (n *Node) tailConfig() tail.Config {
 // serve starts the door and the upkeep.
 func (n *Node) serve() {
 	n.server = wire.NewServer(wire.ServerConfig{
-		Handler:   native.NewHandler(n.store),
+		Handler:   n.door(),
 		Logger:    n.cfg.Log,
-		Hello:     wire.Hello{Cluster: clusterID(n.cfg.Cluster), Node: wire.ID(n.id), Name: n.cfg.Name},
+		Hello:     n.hello(),
 		History:   n.wireHistory,
 		UserBytes: n.cfg.MaxInFlightBytes, NodeBytes: n.cfg.MaxInFlightBytes,
 	})
@@ -173,7 +188,28 @@ func (n *Node) serve() {
 			n.ready.Store(false)
 		}
 	})
+	for _, p := range n.peers {
+		n.wg.Go(func() {
+			if err := p.Connect(ctx); err != nil && ctx.Err() == nil {
+				n.cfg.Log.Warn("a member cannot be reached; it is tried again", "member", p.Node().String(), "error", err)
+			}
+		})
+	}
 	n.wg.Go(func() { n.upkeep(ctx) })
+}
+
+// door returns what serves the node's connections.
+func (n *Node) door() wire.Handler {
+	local := peerLocal{n.local, n.id, func(key event.IndexKey, delta index.Row) { n.store.publish(key, delta, nil) }}
+	return door{
+		users: native.NewHandler(n.store),
+		nodes: peer.NewHandler(peer.HandlerConfig{Local: local, Cluster: clusterID(n.cfg.Cluster)}),
+	}
+}
+
+// hello is how the node introduces itself, to clients and to other nodes.
+func (n *Node) hello() wire.Hello {
+	return wire.Hello{Cluster: clusterID(n.cfg.Cluster), Node: wire.ID(n.id), Name: n.cfg.Name}
 }
 
 // ring returns the history of rings.
@@ -219,7 +255,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.hub.Close() // its readers are handlers of the server
 	faults := []error{n.server.Shutdown(ctx)}
 	n.wg.Wait()
-	return errors.Join(append(faults, n.coord.Close(ctx), n.closeDisks())...)
+	return errors.Join(append(faults, n.coord.Close(ctx), n.closePeers(), n.closeDisks())...)
 }
 
 func (n *Node) closeDisks() error {

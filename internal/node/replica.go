@@ -25,34 +25,38 @@ type localReplica struct {
 func (l *localReplica) Put(ask replication.Ask, rec object.Record, done func(uint64, *object.Error)) {
 	var err error
 	if rec.Kind == object.Delta {
-		err = l.appendDelta(ask.Hash, rec)
+		_, _, err = l.appendDelta(ask.Hash, rec)
 	} else {
 		_, err = l.vnodes.Put(l.now(), rec)
 	}
 	done(ask.Call, object.AsError(err))
 }
 
-func (l *localReplica) appendDelta(hash uint64, rec object.Record) error {
-	epoch, err := event.TimedEpoch(rec.Key)
+// appendDelta adds to an index row and returns which, and what it says.
+func (l *localReplica) appendDelta(hash uint64, rec object.Record) (event.IndexKey, index.Row, error) {
+	key, err := event.ParseIndexKey(string(rec.Key))
 	if err != nil {
-		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+		return key, index.Row{}, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
-	_, p := l.history().For(true, hash, epoch)
+	_, p := l.history().For(true, hash, key.Epoch)
 	v, err := l.vnodes.Vnode(p)
 	if err != nil {
-		return err
+		return key, index.Row{}, err
 	}
-	_, _, err = v.AppendDelta(l.now(), hash, rec)
-	return err
+	delta, _, err := v.AppendDelta(l.now(), hash, rec)
+	return key, delta, err
 }
 
 // Get reads a record, or its header alone.
 func (l *localReplica) Get(ask replication.Ask, bucketType, bucket, key []byte, body bool, done func(uint64, object.Record, bool, *object.Error)) {
-	ref := vnode.Ref{Type: bucketType, Bucket: bucket, Key: key, Hash: ask.Hash}
-	var rec object.Record
+	rec, complete, err := l.get(vnode.Ref{Type: bucketType, Bucket: bucket, Key: key, Hash: ask.Hash}, body)
+	done(ask.Call, rec, complete, object.AsError(err))
+}
+
+// get returns a record with its value, or with Header and Buf only. Absent and
+// expired are errors; complete is told with them as well.
+func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complete bool, err error) {
 	var state vnode.State
-	var complete bool
-	var err error
 	if body {
 		var a vnode.Answer
 		a, err = l.vnodes.Get(l.now(), ref)
@@ -64,25 +68,28 @@ func (l *localReplica) Get(ask replication.Ask, bucketType, bucket, key []byte, 
 	}
 	switch {
 	case err != nil:
-		done(ask.Call, object.Record{}, false, object.AsError(err))
+		return object.Record{}, false, err
 	case state == vnode.Found:
-		done(ask.Call, rec, complete, nil)
-	default:
-		done(ask.Call, object.Record{}, complete, stateError(state))
+		return rec, complete, nil
 	}
+	return object.Record{}, complete, stateError(state)
 }
 
 // Row reads an index row.
 func (l *localReplica) Row(ask replication.Ask, key event.IndexKey, done func(uint64, index.Row, bool, *object.Error)) {
+	row, complete, err := l.row(key)
+	done(ask.Call, row, complete, object.AsError(err))
+}
+
+func (l *localReplica) row(key event.IndexKey) (index.Row, bool, error) {
 	a, err := l.vnodes.Row(l.now(), key)
 	switch {
 	case err != nil:
-		done(ask.Call, index.Row{}, false, object.AsError(err))
+		return index.Row{}, false, err
 	case a.State == vnode.Expired:
-		done(ask.Call, index.Row{}, a.Complete, stateError(a.State))
-	default:
-		done(ask.Call, a.Row, a.Complete, nil)
+		return index.Row{}, a.Complete, stateError(a.State)
 	}
+	return a.Row, a.Complete, nil
 }
 
 var (
@@ -91,7 +98,7 @@ var (
 )
 
 // stateError is what a replica answers that has no object.
-func stateError(s vnode.State) *object.Error {
+func stateError(s vnode.State) error {
 	switch s {
 	case vnode.Absent:
 		return errAbsent
@@ -99,20 +106,6 @@ func stateError(s vnode.State) *object.Error {
 		return errExpired
 	}
 	panic("node: BUG: a replica without an object is " + s.String())
-}
-
-// newCoordinator returns the coordinator of a node that is its ring's only one.
-func newCoordinator(n *Node) (*replication.Coordinator, error) {
-	local := &localReplica{n.vnodes, n.ring, n.cfg.Now}
-	return replication.New(replication.Config{
-		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now,
-		Replica: func(id ring.NodeID) replication.Replica {
-			if id != n.id {
-				return nil
-			}
-			return local
-		},
-	})
 }
 
 // isClosed reports whether an index row took no entry because its second is closed.

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/peer"
+	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
+	"github.com/mayflydb/mayfly/ring"
+	"github.com/mayflydb/mayfly/vnode"
+)
+
+// A Member is one node of a cluster whose membership is a list in the
+// configuration, the same on every node.
+type Member struct {
+	Name    string // unique in the cluster; the node's id is derived from it
+	Address string // where the others reach it: host:port
+}
+
+// ParseMember reads "name=host:port".
+func ParseMember(text string) (Member, error) {
+	name, address, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return Member{}, fmt.Errorf("member %q: write name=host:port", text)
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return Member{}, fmt.Errorf("member %q: write name=host:port: %w", text, err)
+	}
+	return Member{Name: name, Address: address}, nil
+}
+
+// memberID derives a member's id from its name and its cluster's.
+func memberID(cluster, name string) (id ring.NodeID) {
+	sum := sha256.Sum256([]byte("mayfly node\x00" + cluster + "\x00" + name))
+	copy(id[:], sum[:])
+	return id
+}
+
+// checkMembers reports what is wrong with the list.
+func (c Config) checkMembers() error {
+	if len(c.Members) == 0 {
+		return nil
+	}
+	var faults []error
+	seen := map[string]bool{}
+	for _, m := range c.Members {
+		if m.Name == "" || m.Address == "" {
+			faults = append(faults, fmt.Errorf("member %q at %q: each has a name and an address", m.Name, m.Address))
+		}
+		if seen[m.Name] {
+			faults = append(faults, fmt.Errorf("member %q is there twice", m.Name))
+		}
+		seen[m.Name] = true
+	}
+	if !seen[c.Name] {
+		faults = append(faults, fmt.Errorf("this node is %q and not among the members: give it the name of one", c.Name))
+	}
+	return errors.Join(faults...)
+}
+
+// ringNodes returns the nodes of the first ring: the members, or this node alone.
+func (c Config) ringNodes(me ring.NodeID) []ring.Node {
+	if len(c.Members) == 0 {
+		return []ring.Node{{ID: me, Name: c.Name, Weight: 1}}
+	}
+	nodes := make([]ring.Node, len(c.Members))
+	for i, m := range c.Members {
+		nodes[i] = ring.Node{ID: memberID(c.Cluster, m.Name), Name: m.Name, Weight: 1}
+	}
+	slices.SortFunc(nodes, func(a, b ring.Node) int { return a.ID.Compare(b.ID) })
+	return nodes
+}
+
+// openPeers makes the ways to the other members.
+func (n *Node) openPeers() error {
+	n.peers = make(map[ring.NodeID]*peer.Peer)
+	for _, m := range n.cfg.Members {
+		id := memberID(n.cfg.Cluster, m.Name)
+		if id == n.id {
+			continue
+		}
+		p, err := peer.New(peer.Config{
+			Node: id, Address: func() string { return m.Address }, Hello: n.hello(), Logger: n.cfg.Log,
+		})
+		if err != nil {
+			return fmt.Errorf("member %q: %w", m.Name, err)
+		}
+		n.peers[id] = p
+	}
+	return nil
+}
+
+// replica returns the way to a node's replica, nil if there is none.
+func (n *Node) replica(id ring.NodeID) replication.Replica {
+	if id == n.id {
+		return n.local
+	}
+	if p := n.peers[id]; p != nil {
+		return p
+	}
+	return nil
+}
+
+// repairer is replica for read repair, which is shed first.
+func (n *Node) repairer(id ring.NodeID) replication.Replica {
+	if p := n.peers[id]; p != nil {
+		return p.Repair()
+	}
+	return n.replica(id)
+}
+
+func (n *Node) closePeers() error {
+	var faults []error
+	for _, p := range n.peers {
+		faults = append(faults, p.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// A door sends a request to where its operation belongs: other nodes' requests
+// to the replicas, all others to the native door.
+type door struct{ users, nodes wire.Handler }
+
+// ServeWire implements wire.Handler.
+func (d door) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, error) {
+	if peer.Serves(r.Op) {
+		return d.nodes.ServeWire(ctx, r)
+	}
+	return d.users.ServeWire(ctx, r)
+}
+
+// A peerLocal is this node's replicas as other nodes ask them. It is a
+// [peer.Local].
+type peerLocal struct {
+	*localReplica
+	me      ring.NodeID
+	publish func(event.IndexKey, index.Row)
+}
+
+// Judge compares histories. Membership is a list that all nodes share, so there
+// is one history; a node with another was given another list, and one that asks
+// for what this node does not own has made its ring otherwise.
+func (l peerLocal) Judge(theirs ring.Version, ref peer.Ref) peer.Judgement {
+	ours := l.history()
+	switch r := ours.Newest(); {
+	case ours.Version().Before(theirs):
+		return peer.Behind
+	case theirs != ours.Version() || !r.Owns(l.me, r.PartitionOf(ref.Hash)):
+		return peer.Differs
+	}
+	return peer.Same
+}
+
+// Put stores a record. What an index delta says is told to the tails of this
+// node: its coordinator tells only its own.
+func (l peerLocal) Put(_ context.Context, hash uint64, rec object.Record) error {
+	if rec.Kind != object.Delta {
+		_, err := l.vnodes.Put(l.now(), rec)
+		return err
+	}
+	key, delta, err := l.appendDelta(hash, rec)
+	if err == nil {
+		l.publish(key, delta)
+	}
+	return err
+}
+
+// Get reads a record, or its header alone.
+func (l peerLocal) Get(_ context.Context, ref peer.Ref, body bool) (object.Record, bool, error) {
+	return l.get(vnode.Ref(ref), body)
+}
+
+// Row reads an index row.
+func (l peerLocal) Row(_ context.Context, key event.IndexKey) (index.Row, bool, error) {
+	return l.row(key)
+}
