@@ -78,7 +78,7 @@ func TestSignalStopsCleanly(t *testing.T) {
 // A second signal ends the program at once, whatever it waits for.
 func TestSecondSignalIsImmediate(t *testing.T) {
 	p := startProcess(t, "aggregate", "--node", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--metrics", "", "--log-format", "json",
-		"--set", "aggregate.stop_timeout=1h")
+		"--set", "aggregate.stop_timeout=1m")
 	to := addrOf(p.logged("aggregating"))
 	if r := mayfly(t, "send", "--to", to, "--count", "10", "--rate", "0"); r.status != 0 {
 		t.Fatal(r.stderr)
@@ -106,8 +106,8 @@ func TestExitStatusOfTheProcess(t *testing.T) {
 
 // TestKill kills a node in mid-stream, again and again: nothing that was
 // acknowledged may be missing, from the store or from the index, and the
-// directory must hold what its format promises. MAYFLY's own figure is a hundred
-// kills; KILLS=100 takes them.
+// directory must hold what its format promises. The project promises a
+// hundred kills; KILLS=100 takes them.
 func TestKill(t *testing.T) {
 	kills := 5
 	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
@@ -192,7 +192,7 @@ func (k *killTest) newBlob() (key string, value []byte) {
 	k.next++
 	n := k.next
 	k.mu.Unlock()
-	value = bytes.Repeat([]byte(fmt.Sprint(n, " ")), 1+rand.IntN(2000))
+	value = bytes.Repeat(fmt.Append(nil, n, " "), 1+rand.IntN(2000))
 	return event.Key{Epoch: time.Now().Unix(), DC: "ams", Type: "T", Subtype: "s", Chunk: event.PlainChunk(n)}.String(), value
 }
 

@@ -190,7 +190,7 @@ func (p *tailPrinter) note(t *client.Tail, now bool) error {
 		return nil
 	}
 	p.noted = time.Now()
-	at := ""
+	at := t.Cursor()
 	if at == "" {
 		return nil // it has not begun
 	}

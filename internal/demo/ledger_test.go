@@ -94,6 +94,21 @@ func TestLedger(t *testing.T) {
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
 			l.noteReadBack(blobKey(0), 8, nil)
 		}, 0, 1, 0, "reads back with"},
+		{"a blob that the index does not list", func(l *ledger) {
+			sent(l, 1)
+			l.noteAcknowledged(blobKey(0), 1, 9)
+			l.noteTailed(blobKey(0), []uint64{1}, 9)
+			l.noteListed(blobKey(0).Index(), []event.Key{blobKey(1)})
+		}, 1, 0, 0, "is not in the index of its second"},
+		{"blobs that the index lists", func(l *ledger) {
+			sent(l, 1)
+			l.noteAcknowledged(blobKey(0), 1, 9)
+			l.noteTailed(blobKey(0), []uint64{1}, 9)
+			for _, second := range l.seconds() {
+				l.noteListed(second, []event.Key{blobKey(0)})
+			}
+			l.noteListed(event.IndexKey{Epoch: 5, DC: "ams"}, nil)
+		}, 0, 0, 0, ""},
 		{"a blob that reads back", func(l *ledger) {
 			sent(l, 1)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
