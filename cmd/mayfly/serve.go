@@ -35,13 +35,14 @@ func (a *app) serveCommand() *cobra.Command {
 		Long:    serveLong,
 		Example: `  mayfly serve                                      # data in ./mayfly-data, clients on 127.0.0.1:7070
   mayfly serve --data /var/lib/mayfly --listen 0.0.0.0:7070
+  mayfly serve --name n1 --members n1=10.0.0.1:7070,n2=10.0.0.2:7070,n3=10.0.0.3:7070 --listen 0.0.0.0:7070
   mayfly serve --set bucket.events.ttl=2d --log-level debug
   curl -s http://127.0.0.1:7079/readyz              # does it serve?
   mayfly config --example > m.toml && mayfly serve --config m.toml`,
 		Args: noArguments(),
 	}
 	s := a.settingsOf(cmd).flag("data", "node.data").flag("listen", "node.listen").flag("name", "node.name").
-		flag("cluster", "node.cluster").flag("slot", "node.slot").
+		flag("cluster", "node.cluster").flag("members", "node.members").flag("slot", "node.slot").
 		flagAs("metrics", "metrics.node", "address of the HTTP listener for metrics and health; \"\" is off")
 	s.logFlags()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -60,9 +61,15 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, usageError{err}
 	}
+	members := make([]node.Member, len(c.Node.Members))
+	for i, text := range c.Node.Members {
+		if members[i], err = node.ParseMember(text); err != nil {
+			return node.Config{}, usageError{err}
+		}
+	}
 	seconds := func(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
 	return node.Config{
-		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data,
+		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Members: members, Version: version().String(),
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
 		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
 		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree), MaxHandles: c.Node.MaxHandles,

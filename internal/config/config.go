@@ -32,6 +32,7 @@ type Node struct {
 	Name         string   `toml:"name" doc:"The node's name in messages and metrics; \"\" is the host's name."`
 	Cluster      string   `toml:"cluster" doc:"The cluster's name. Nodes and data directories of differently named clusters refuse each other."`
 	Listen       string   `toml:"listen" doc:"TCP address for clients and other nodes. Use \"0.0.0.0:7070\" to be reached from other hosts."`
+	Members      []string `toml:"members" doc:"All nodes of the cluster, this one included, as \"name=host:port\", the same list on each node.\nEverything is then kept three times. Empty: this node is alone. Fixed when the data directory is made."`
 	Data         []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
 	Slot         Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the data directory is made."`
 	Partitions   int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the data directory is made."`
@@ -73,6 +74,7 @@ func DefaultConfig() Config {
 		Node: Node{
 			Cluster:      "mayfly",
 			Listen:       "127.0.0.1:7070",
+			Members:      []string{},
 			Data:         []string{"./mayfly-data"},
 			Slot:         Duration(time.Hour),
 			Partitions:   64,

@@ -174,7 +174,13 @@ func TestRules(t *testing.T) {
 	c.Node.Data = []string{"", "/b", "/b"}
 	c.Aggregate.Listen = nil
 	c.Client.Nodes = []string{"x"}
+	c.Node.Name = "n4"
+	c.Node.Members = []string{"n1=a:1", "n2", "n1=b:2", "n3=c"}
 	want = []string{
+		`node.members: holds "n2"; write name=host:port, as in "n1=10.0.0.1:7070"`,
+		`node.members: names "n1" twice`,
+		`node.members: "c" is not an address; write host:port, as in "127.0.0.1:7070"`,
+		`node.name: is "n4", which is not among node.members (n1, n1, n3); name this node as the list does`,
 		`node.data: holds an empty name; use "." for the current directory`,
 		`node.data: names "/b" twice`,
 		`aggregate.listen: names no address; write listen = ["127.0.0.1:7071"]`,
