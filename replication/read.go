@@ -186,6 +186,13 @@ func (s *Read) take(owner int, a ReadAnswer) bool {
 	return true
 }
 
+// What is certain of a key without a value.
+var (
+	errAbsent  = object.Errorf(object.CodeAbsent, object.NotDone, "no object is stored under this key")
+	errDeleted = object.Errorf(object.CodeAbsent, object.NotDone, "no object is stored under this key: it was deleted")
+	errExpired = object.Errorf(object.CodeExpired, object.NotDone, "the object's time has expired: its bucket keeps nothing that old")
+)
+
 // decide replies if the answers at hand suffice, and asks on if they do not.
 func (s *Read) decide(out []ReadAction) []ReadAction {
 	best, counted, absent, expired := s.tally()
@@ -193,9 +200,9 @@ func (s *Read) decide(out []ReadAction) []ReadAction {
 	case best >= 0 && counted >= s.r:
 		return s.found(best, out)
 	case best < 0 && expired > 0 && counted >= s.r:
-		return s.reply(object.Errorf(object.CodeExpired, object.NotDone, "it has expired"), out)
+		return s.reply(errExpired, out)
 	case best < 0 && expired == 0 && absent >= s.n-s.w+1:
-		return s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it is not there: %d complete owners of %d say so", absent, s.n), out)
+		return s.reply(errAbsent, out)
 	}
 	if next, ok := s.next(); ok && !s.enoughOpen(counted) {
 		return s.ask(next, s.wantsBody(), out)
@@ -254,7 +261,7 @@ func (s *Read) better(i, j int) bool {
 func (s *Read) found(best int, out []ReadAction) []ReadAction {
 	version := s.owners[best].answer.Version
 	if version.Tombstone {
-		return s.mend(best, s.reply(object.Errorf(object.CodeAbsent, object.NotDone, "it was deleted"), out))
+		return s.mend(best, s.reply(errDeleted, out))
 	}
 	if s.owners[best].answer.Body || s.headOnly {
 		s.done = true

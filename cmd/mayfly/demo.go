@@ -33,6 +33,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Short:   "run all of mayfly in one process and check it from end to end",
 		Long:    demoLong,
 		Example: `  mayfly demo
+  mayfly demo --nodes 3
   mayfly demo --for 20s --json | jq .tail_ms
   mayfly demo --rate 20000 --for 1m
   mayfly demo --events ./events/             # replay *.ndjson: {"type":…,"subtype":…,"event":{…}}
@@ -44,7 +45,7 @@ func (a *app) demoCommand() *cobra.Command {
 	length := durationVar(f, "for", 20*time.Second, "how long to send")
 	rate := f.Float64("rate", 4000, "events a second")
 	events := f.StringArray("events", nil, "replay this NDJSON `FILE`, or the *.ndjson of this directory, over and over (may be repeated)")
-	nodes := f.Int("nodes", 1, "nodes; this version runs one")
+	nodes := f.Int("nodes", 1, fmt.Sprintf("nodes, 1 to %d; with three or more everything is kept three times", demo.MaxNodes))
 	dir := f.String("dir", "", "keep the data in this `DIRECTORY`; \"\" is a temporary one")
 	keep := f.Bool("keep", false, "do not remove the temporary directory")
 	seed := f.Uint64("seed", 1, "of the events made up: the same seed makes the same events")
@@ -56,10 +57,10 @@ func (a *app) demoCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if *nodes != 1 {
-			return usagef("--nodes %d: this version runs exactly one node; leave --nodes away", *nodes)
+		if *nodes < 1 || *nodes > demo.MaxNodes {
+			return usagef("--nodes %d: give 1 to %d", *nodes, demo.MaxNodes)
 		}
-		o := demo.Options{For: *length, EventsPerSecond: *rate, Events: *events, Seed: *seed, Dir: *dir, Keep: *keep}
+		o := demo.Options{For: *length, Nodes: *nodes, EventsPerSecond: *rate, Events: *events, Seed: *seed, Dir: *dir, Keep: *keep}
 		if *verbose {
 			o.Log = newLogger(a.stderr, e.Log)
 		}

@@ -45,8 +45,8 @@ func TestWrongDemos(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, []badInput{
-		{"demo --nodes 3", 2, "--nodes 3: this version runs exactly one node; leave --nodes away"},
-		{"demo --nodes 0", 2, "--nodes 0: this version runs exactly one node; leave --nodes away"},
+		{"demo --nodes 10", 2, "--nodes 10: give 1 to 9"},
+		{"demo --nodes 0", 2, "--nodes 0: give 1 to 9"},
 		{"demo --for 10ms", 2, "demo: a demo of 10ms: give at least 1s"},
 		{"demo --rate 0", 2, "demo: a rate of 0 events a second: give 1 to 1000000"},
 		{"demo --rate 100000 --for 1h", 2, "demo: 360000000 events: the demo remembers each one and takes at most 20000000; send fewer a second, or for a shorter time"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type Options struct {
 	EventsPerSecond float64
 	Events          []string // NDJSON files, or directories of them, to replay over and over; none = made-up events
 	Seed            uint64   // of the made-up events
-	Dir             string   // data directory, kept; "" = a temporary one
+	Nodes           int      // 1 to MaxNodes; 0 = 1
+	Dir             string   // data directory, kept; with several nodes, each has one below it; "" = a temporary one
 	Keep            bool     // keep the temporary directory
 	Log             *slog.Logger
 }
@@ -32,6 +34,9 @@ type Options struct {
 // maxEvents bounds a demo: every event that was sent is remembered until it comes
 // out, some 50 bytes each.
 const maxEvents = 20_000_000
+
+// MaxNodes bounds the nodes of a demo.
+const MaxNodes = 9
 
 // Validate reports all that is wrong with the options.
 func (o Options) Validate() error {
@@ -41,6 +46,7 @@ func (o Options) Validate() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
+	check(o.Nodes >= 0 && o.Nodes <= MaxNodes, "%d nodes: give 1 to %d", o.Nodes, MaxNodes)
 	check(o.For >= time.Second, "a demo of %v: give at least 1s", o.For)
 	check(o.EventsPerSecond >= 1 && o.EventsPerSecond <= 1e6, "a rate of %v events a second: give 1 to 1000000", o.EventsPerSecond)
 	check(o.EventsPerSecond*o.For.Seconds() <= maxEvents, "%.0f events: the demo remembers each one and takes at most %d; send fewer a second, or for a shorter time", o.EventsPerSecond*o.For.Seconds(), maxEvents)
@@ -63,7 +69,7 @@ type Demo struct {
 	tails  timing
 	dir    string // of the data
 
-	node    *node.Node
+	nodes   []*node.Node
 	client  *client.Client
 	tailer  *tailer
 	agg     *aggregate.Aggregator
@@ -151,15 +157,11 @@ func (d *Demo) source() (generate.Source, func(), error) {
 // start starts node, client, tailer and aggregator, and waits until the
 // aggregator vouches for what it takes in.
 func (d *Demo) start(ctx, whole context.Context) (err error) {
-	d.node, err = node.Start(ctx, node.Config{
-		Name: "demo", Cluster: "demo", Listen: "127.0.0.1:0", Data: []string{d.dir},
-		SlotSeconds: 10, SealAfterSeconds: 11, // so that a short demo seals files as well
-		Log: d.o.Log,
-	})
+	addrs, err := d.startNodes(ctx)
 	if err != nil {
 		return err
 	}
-	d.client, err = client.Dial(ctx, client.Config{Addrs: []string{d.node.Addr().String()}, User: "demo", Log: d.o.Log})
+	d.client, err = client.Dial(ctx, client.Config{Addrs: addrs, User: "demo", Log: d.o.Log})
 	if err != nil {
 		return err
 	}
@@ -183,6 +185,55 @@ func (d *Demo) start(ctx, whole context.Context) (err error) {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// startNodes starts the nodes and returns their addresses.
+func (d *Demo) startNodes(ctx context.Context) (addrs []string, err error) {
+	dirs := d.nodeDirs()
+	listeners := make([]net.Listener, len(dirs))
+	members := make([]node.Member, len(dirs))
+	for i := range dirs {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, errors.Join(err, closeListeners(listeners[:i]))
+		}
+		addrs = append(addrs, listeners[i].Addr().String())
+		members[i] = node.Member{Name: fmt.Sprintf("demo-%d", i+1), Address: addrs[i]}
+	}
+	if len(dirs) == 1 {
+		members = nil // alone
+	}
+	for i := range dirs {
+		n, err := node.Start(ctx, node.Config{
+			Name: fmt.Sprintf("demo-%d", i+1), Cluster: "demo", Members: members, Listener: listeners[i], Data: []string{dirs[i]},
+			SlotSeconds: 10, SealAfterSeconds: 11, // so that a short demo seals files as well
+			Log: d.o.Log,
+		})
+		if err != nil {
+			return nil, errors.Join(err, closeListeners(listeners[i+1:]))
+		}
+		d.nodes = append(d.nodes, n)
+	}
+	return addrs, nil
+}
+
+func closeListeners(listeners []net.Listener) error {
+	var faults []error
+	for _, ln := range listeners {
+		faults = append(faults, ln.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// nodeDirs returns the data directories of the nodes.
+func (d *Demo) nodeDirs() []string {
+	if d.o.Nodes <= 1 {
+		return []string{d.dir}
+	}
+	dirs := make([]string, d.o.Nodes)
+	for i := range dirs {
+		dirs[i] = filepath.Join(d.dir, fmt.Sprintf("node-%d", i+1))
+	}
+	return dirs
 }
 
 // run sends, lets everything come out, and reads some of it back.
@@ -244,7 +295,7 @@ func (d *Demo) summarize(took time.Duration) *Summary {
 	total, agg := d.ledger.totalsNow(), d.agg.Counters()
 	sent, received := d.sender.Load().Counters().Events.Load(), agg.Events.Load()
 	s := &Summary{
-		Nodes: 1, Seconds: float64(took.Milliseconds()) / 1000,
+		Nodes: len(d.nodes), Seconds: float64(took.Milliseconds()) / 1000,
 		EventsSent: sent, EventsReceived: received, EventsAcknowledged: total.acknowledged, EventsTailed: total.tailed,
 		Duplicates: total.duplicates, Blobs: total.acknowledgedBlobs,
 		StoredBytes: agg.BytesAcknowledged.Load(), RawBytes: agg.RawBytes.Load(),
@@ -279,10 +330,14 @@ func (d *Demo) stop() error {
 	if d.client != nil {
 		faults = append(faults, d.client.Close())
 	}
-	if d.node != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-		defer cancel()
-		faults = append(faults, d.node.Close(ctx))
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	closed := make(chan error)
+	for _, n := range d.nodes {
+		go func() { closed <- n.Close(ctx) }()
+	}
+	for range d.nodes {
+		faults = append(faults, <-closed)
 	}
 	return errors.Join(faults...)
 }

@@ -32,6 +32,18 @@ func newDemo(t *testing.T, o Options) *Demo {
 	return d
 }
 
+// TestRunThreeNodes: each keeps everything, and any of them serves the tail.
+func TestRunThreeNodes(t *testing.T) {
+	d := newDemo(t, Options{Nodes: 3})
+	s, err := d.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.OK() || s.Nodes != 3 || s.EventsSent < 1 || s.EventsTailed != s.EventsReceived || s.ReadBack != s.Blobs || s.CheckRecords < 3*s.Blobs {
+		t.Errorf("got %+v", s)
+	}
+}
+
 func TestRun(t *testing.T) {
 	d := newDemo(t, Options{})
 	s, err := d.Run(t.Context())

@@ -2,7 +2,9 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/event"
@@ -68,20 +70,29 @@ func (l *ledger) seconds() (all []event.IndexKey) {
 // checkData holds the data directory, which is not in use any more, against its
 // format.
 func (d *Demo) checkData(s *Summary) error {
-	fsys, err := vfs.OpenDir(d.dir)
+	var faults []error
+	for _, dir := range d.nodeDirs() {
+		faults = append(faults, checkDir(dir, s))
+	}
+	return errors.Join(faults...)
+}
+
+func checkDir(dir string, s *Summary) error {
+	fsys, err := vfs.OpenDir(dir)
 	if err != nil {
-		return fmt.Errorf("check %s: %w", d.dir, err)
+		return fmt.Errorf("check %s: %w", dir, err)
 	}
 	defer fsys.Close() //nolint:errcheck // it was only read
 	totals, err := bitcask.Check(fsys, bitcask.CheckOptions{Hash: ring.Hash[[]byte, []byte], BootID: vfs.BootID()}, func(f bitcask.Finding) bool {
 		if f.Severity == bitcask.SeverityDamage && len(s.Faults) < 3*maxFaults {
-			s.Faults = append(s.Faults, fmt.Sprintf("%s: offset %d: %s", f.File, f.Offset, f.What))
+			s.Faults = append(s.Faults, fmt.Sprintf("%s: offset %d: %s", filepath.Join(dir, f.File), f.Offset, f.What))
 		}
 		return true
 	})
 	if err != nil {
-		return fmt.Errorf("check %s: %w", d.dir, err)
+		return fmt.Errorf("check %s: %w", dir, err)
 	}
-	s.CheckRecords, s.CheckDamage = totals.Records, totals.Damage
+	s.CheckRecords += totals.Records
+	s.CheckDamage += totals.Damage
 	return nil
 }
