@@ -43,6 +43,24 @@ func compress(dst, src []byte) []byte {
 	return dst
 }
 
+// PrepareEncoders makes all encoders there can be, used once, so that no later
+// blob waits for one to be made. It takes some milliseconds; nobody has to call it.
+func PrepareEncoders() {
+	for range maxCoders {
+		encoders.slots <- struct{}{}
+	}
+	encoders.mu.Lock()
+	for len(encoders.free) < maxCoders {
+		e := newEncoder()
+		e.EncodeAll([]byte{0}, nil)
+		encoders.free = append(encoders.free, e)
+	}
+	encoders.mu.Unlock()
+	for range maxCoders {
+		<-encoders.slots
+	}
+}
+
 func takeEncoder() *zstd.Encoder {
 	encoders.mu.Lock()
 	defer encoders.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The encoder that all blobs share has a channel, and a channel that is made
-	// in a synctest bubble cannot be used outside: make it here.
-	new(event.Builder).Seal(nil)
+	// Each encoder has a channel, and a channel that is made in a synctest bubble
+	// cannot be used outside: make all of them here.
+	event.PrepareEncoders()
 	goleak.VerifyTestMain(m)
 }
