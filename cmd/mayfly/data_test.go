@@ -180,3 +180,26 @@ func TestParseEpoch(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A disk that is nearly full refuses puts with a sentence and goes on reading;
+// it takes them again when there is space.
+func TestNearlyFullDisk(t *testing.T) {
+	n := startNode(t, "")
+	n.must("hello", "put", "-b", "notes", "greeting")
+	n.stop()
+	full := startNode(t, n.dir, "--set", "node.min_free=512TiB")
+	r := full.mayfly("more", "put", "-b", "notes", "other", "--timeout", "500ms")
+	if r.status != 1 || !strings.Contains(r.stderr, "not done: try again, it is safe: ") {
+		t.Errorf("status %d, %s", r.status, r.stderr)
+	}
+	t.Log(r.stderr)
+	if got := full.must("", "get", "-b", "notes", "greeting"); got != "hello" {
+		t.Errorf("got %q", got)
+	}
+	full.stop()
+	again := startNode(t, n.dir)
+	if r := again.mayfly("", "get", "-b", "notes", "other"); r.status != 1 {
+		t.Errorf("the refused put left something: %q", r.stdout)
+	}
+	again.must("more", "put", "-b", "notes", "other")
+}

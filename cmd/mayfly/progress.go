@@ -13,12 +13,26 @@ import (
 
 // isTerminal reports whether what is written to w is seen by a person at once.
 func isTerminal(w any) bool {
+	_, ok := windowSize(w)
+	return ok
+}
+
+// terminalWidth returns the letters in a line of w, 0 if that is not known.
+func terminalWidth(w any) int {
+	size, _ := windowSize(w)
+	return int(size.Col)
+}
+
+func windowSize(w any) (unix.Winsize, bool) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return false
+		return unix.Winsize{}, false
 	}
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return unix.Winsize{}, false
+	}
+	return *size, true
 }
 
 // A progress shows how far a command is, on a terminal; elsewhere it is silent.

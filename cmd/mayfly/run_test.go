@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,8 +96,11 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes", shell, r.status, len(r.stdout))
 		}
 	}
-	if r := mayfly(t, "__complete", "conf"); !strings.Contains(r.stdout, "config\t") {
-		t.Errorf("conf is completed by %q", r.stdout)
+	for words, want := range map[string]string{"conf": "config\t", "send --encoding ": "msgpack\n", "serve --log-level ": "debug\n", "get --bucket ": "events\n"} {
+		args := append([]string{"__complete"}, strings.Split(words, " ")...)
+		if r := mayfly(t, args...); !strings.Contains(r.stdout, want) {
+			t.Errorf("%q is completed by %q", words, r.stdout)
+		}
 	}
 }
 
@@ -179,5 +183,39 @@ func TestOutput(t *testing.T) {
 	}
 	if plural(1, "event") != "1 event" || plural(0, "event") != "0 events" || plural(1000, "event") != "1 000 events" {
 		t.Error("plurals are wrong")
+	}
+}
+
+func TestClip(t *testing.T) {
+	for _, c := range []struct {
+		line  string
+		width int
+		want  string
+	}{{"abc", 2, "ab"}, {"abc", 3, "abc"}, {"abc", 0, "abc"}, {"abc", -1, "abc"}, {"äöü", 2, "äö"}} {
+		if got := clip(c.line, c.width); got != c.want {
+			t.Errorf("clip(%q, %d) = %q, want %q", c.line, c.width, got, c.want)
+		}
+	}
+}
+
+// Where nobody watches there is no bar, and nothing is written.
+func TestNoTerminal(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, w := range []io.Writer{f, &bytes.Buffer{}} {
+		if isTerminal(w) || terminalWidth(w) != 0 {
+			t.Errorf("%T is taken for a terminal", w)
+		}
+	}
+	bar := newProgress(f, "checking", 0)
+	bar.setTotal(10)
+	bar.set(5)
+	bar.done()
+	startStatus(f, func() string { return "busy" }).stop()
+	if info, err := f.Stat(); err != nil || info.Size() != 0 {
+		t.Errorf("%v, %d bytes were written", err, info.Size())
 	}
 }

@@ -53,6 +53,7 @@ func (a *app) sendCommand() *cobra.Command {
 		loop:     f.Bool("loop", false, "begin files again at their end"),
 		asJSON:   f.Bool("json", false, "print the summary as one JSON object"),
 	}
+	complete(cmd, "encoding", "msgpack", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, err := s.load()
 		if err != nil {

@@ -105,4 +105,6 @@ func (s *settings) readFile(in *config.Input) error {
 // logFlags declares the flags of long-running programs for what they log.
 func (s *settings) logFlags() {
 	s.flag("log-level", "log.level").flag("log-format", "log.format")
+	complete(s.cmd, "log-level", "debug", "info", "warn", "error")
+	complete(s.cmd, "log-format", "text", "json")
 }

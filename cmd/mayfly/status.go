@@ -30,11 +30,20 @@ func startStatus(w io.Writer, line func() string) *statusLine {
 				fmt.Fprint(w, "\r\x1b[K")
 				return
 			case <-tick.C:
-				fmt.Fprintf(w, "\r\x1b[K%s", line())
+				fmt.Fprintf(w, "\r\x1b[K%s", clip(line(), terminalWidth(w)-1))
 			}
 		}
 	})
 	return s
+}
+
+// clip shortens a line that would run over into the next one, which nobody
+// would clear. A width that is not known clips nothing.
+func clip(line string, width int) string {
+	if letters := []rune(line); width > 0 && len(letters) > width {
+		return string(letters[:width])
+	}
+	return line
 }
 
 func (s *statusLine) stop() {
