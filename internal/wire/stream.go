@@ -118,6 +118,7 @@ func (s *Stream) end(r Reply, err error) {
 	} else {
 		err = io.EOF
 	}
+	s.leave() // before the reader can see the end: then InFlight has come down
 	s.mu.Lock()
 	if s.over == nil {
 		s.over = err
@@ -129,7 +130,6 @@ func (s *Stream) end(r Reply, err error) {
 	}
 	s.signal()
 	s.mu.Unlock()
-	s.leave()
 }
 
 // leave makes room for another request on the connection.
