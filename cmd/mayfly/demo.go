@@ -3,6 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,18 +15,24 @@ import (
 	"github.com/mayflydb/mayfly/internal/demo"
 )
 
-const demoLong = `demo runs all of mayfly in this one process, and checks it. Over real UDP and TCP
-on loopback ports of its own, and with a data directory of its own:
+const demoLong = `demo runs all of mayfly on this machine, and checks it. Over real UDP and TCP on
+loopback ports of its own, and with data directories of its own:
 
   a sender      sends events by UDP: made-up ones, or those of --events
   an aggregator makes one blob a second of each kind of them
-  a node        stores the blobs and lists them in the index
-  a tailer      follows the node over TCP and gets the blobs
+  three nodes   each store the blobs and list them in the index
+  a tailer      follows one of the nodes over TCP and gets the blobs
 
 What the tailer gets is compared with what was sent, event by event, and with
-what the node acknowledged, blob by blob. Then blobs are read back by their
-keys, every one is looked up in the index, the node is stopped, and its data
-directory is held against every promise of the format.
+what the nodes acknowledged, blob by blob. Then blobs are read back by their
+keys, every one is looked up in the index, through each node; the nodes are
+stopped, and their data directories are held against every promise of the format.
+
+All of it is in this one process, but for --kill: with it the nodes are processes
+("mayfly serve"), and the one the tailer is connected to is killed after that
+time with no goodbye, and started again --back later. Tailer and aggregator go
+on with the others. All the while acknowledged blobs are read through each node,
+with the bucket's r at 1: none may say that one is absent.
 
 Exit status 0: everything acknowledged came out as it went in. 1: it did not.
 Ctrl-C ends the sending early; what was sent is still compared.`
@@ -30,10 +41,11 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: groupLook,
-		Short:   "run all of mayfly in one process and check it from end to end",
+		Short:   "run all of mayfly on this machine and check it from end to end",
 		Long:    demoLong,
 		Example: `  mayfly demo
-  mayfly demo --nodes 3
+  mayfly demo --kill 5s                      # one of three nodes is killed and comes back
+  mayfly demo --nodes 1
   mayfly demo --for 20s --json | jq .tail_ms
   mayfly demo --rate 20000 --for 1m
   mayfly demo --events ./events/             # replay *.ndjson: {"type":…,"subtype":…,"event":{…}}
@@ -45,7 +57,9 @@ func (a *app) demoCommand() *cobra.Command {
 	length := durationVar(f, "for", 20*time.Second, "how long to send")
 	rate := f.Float64("rate", 4000, "events a second")
 	events := f.StringArray("events", nil, "replay this NDJSON `FILE`, or the *.ndjson of this directory, over and over (may be repeated)")
-	nodes := f.Int("nodes", 1, fmt.Sprintf("nodes, 1 to %d; with three or more everything is kept three times", demo.MaxNodes))
+	nodes := f.Int("nodes", 3, fmt.Sprintf("nodes, 1 to %d; with three or more everything is kept three times", demo.MaxNodes))
+	kill := durationVar(f, "kill", 0, "kill a node with no goodbye after this much of the sending; 0s kills none")
+	back := durationVar(f, "back", 0, "start the killed node again after this long; 0s is 5s, or half of the rest of the sending")
 	dir := f.String("dir", "", "keep the data in this `DIRECTORY`; \"\" is a temporary one")
 	keep := f.Bool("keep", false, "do not remove the temporary directory")
 	seed := f.Uint64("seed", 1, "of the events made up: the same seed makes the same events")
@@ -60,9 +74,14 @@ func (a *app) demoCommand() *cobra.Command {
 		if *nodes < 1 || *nodes > demo.MaxNodes {
 			return usagef("--nodes %d: give 1 to %d", *nodes, demo.MaxNodes)
 		}
-		o := demo.Options{For: *length, Nodes: *nodes, EventsPerSecond: *rate, Events: *events, Seed: *seed, Dir: *dir, Keep: *keep}
+		o := demo.Options{For: *length, Nodes: *nodes, EventsPerSecond: *rate, Events: *events, Seed: *seed, Dir: *dir, Keep: *keep,
+			Kill: *kill, Back: *back, Environ: environOfNodes(a.environ), NodeArgs: []string{"--log-format", e.Log.Format}}
+		if o.Program, err = os.Executable(); err != nil {
+			return fmt.Errorf("demo: where is this program? %w", err)
+		}
 		if *verbose {
-			o.Log = newLogger(a.stderr, e.Log)
+			both := &oneByOne{w: a.stderr}
+			o.Log, o.NodeLogs = newLogger(both, e.Log), both
 		}
 		d, err := demo.New(o)
 		if err != nil {
@@ -73,12 +92,32 @@ func (a *app) demoCommand() *cobra.Command {
 	return cmd
 }
 
+// environOfNodes returns the environment without the settings in it: those of
+// the demo's nodes are all given.
+func environOfNodes(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(pair string) bool { return strings.HasPrefix(pair, "MAYFLY_") })
+}
+
+// oneByOne is a writer that several goroutines write lines to.
+type oneByOne struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (o *oneByOne) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(b)
+}
+
 // demo runs d and prints its summary.
 func (a *app) demo(ctx context.Context, d *demo.Demo, asJSON bool) error {
 	status := startStatus(a.stderr, d.Line)
 	sum, err := d.Run(ctx)
 	status.stop()
 	if err != nil {
+		fmt.Fprint(a.stderr, d.Logs())
 		return fmt.Errorf("demo: %w", err)
 	}
 	if asJSON {
@@ -90,6 +129,7 @@ func (a *app) demo(ctx context.Context, d *demo.Demo, asJSON bool) error {
 		for _, f := range sum.Faults {
 			fmt.Fprintf(a.stderr, "mayfly: demo: %s\n", f)
 		}
+		fmt.Fprint(a.stderr, d.Logs())
 		return errSilent
 	}
 	return err

@@ -2,10 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mayflydb/mayfly/internal/demo"
 )
@@ -17,11 +22,91 @@ func TestDemo(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || r.status != 0 {
 		t.Fatalf("status %d, %v: %s%s", r.status, err, r.stdout, r.stderr)
 	}
-	if s.Nodes != 1 || s.EventsSent < 1 || s.EventsTailed != s.EventsReceived || s.Blobs == 0 || s.ReadBack == 0 || s.CheckRecords == 0 || s.Directory != dir || !s.OK() {
+	if s.Nodes != 3 || s.EventsSent < 1 || s.EventsTailed != s.EventsReceived || s.Blobs == 0 || s.ReadBack == 0 || s.CheckRecords == 0 || s.Directory != dir || !s.OK() {
 		t.Errorf("got %+v", s)
+	}
+	for _, name := range []string{"node-1", "node-2", "node-3"} {
+		if r := mayfly(t, "check", filepath.Join(dir, name)); r.status != 0 {
+			t.Errorf("check of %s: status %d, %s", name, r.status, r.stdout)
+		}
+	}
+}
+
+func TestDemoOfOneNode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	r := mayfly(t, "demo", "--for", "1s", "--rate", "500", "--nodes", "1", "--dir", dir)
+	if r.status != 0 || !strings.Contains(r.stdout, "through the node\n") {
+		t.Errorf("status %d, %s%s", r.status, r.stdout, r.stderr)
 	}
 	if r := mayfly(t, "check", dir); r.status != 0 {
 		t.Errorf("check of its data: status %d, %s", r.status, r.stdout)
+	}
+}
+
+// A node that is killed must cost nothing that was acknowledged, whichever number
+// of nodes there is.
+func TestDemoKills(t *testing.T) {
+	t.Setenv(beMayfly, "1") // for the nodes
+	for _, nodes := range []int{1, 3} {
+		r := mayfly(t, "demo", "--for", "4s", "--rate", "500", "--kill", "1500ms", "--back", "1s", "--json", "--nodes", strconv.Itoa(nodes))
+		var s demo.Summary
+		if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || r.status != 0 {
+			t.Fatalf("%d nodes: status %d, %v: %s%s", nodes, r.status, err, r.stdout, r.stderr)
+		}
+		k := s.Kill
+		if !s.OK() || s.Nodes != nodes || s.EventsTailed != s.EventsReceived || s.ReadBack != s.Blobs*int64(nodes) {
+			t.Errorf("got %+v", s)
+		}
+		if k == nil || k.Node == "" || !k.HadTail || k.KilledSeconds < 1.5 || k.AwaySeconds < 1 || k.ReadyMS <= 0 || k.RunReads == 0 || k.FalseAbsent != 0 || k.TailResumes == 0 {
+			t.Errorf("%d nodes: got %+v", nodes, k)
+		}
+		if nodes == 3 && k.FailedCalls > 0 {
+			t.Errorf("%d calls failed; of three nodes one may be away", k.FailedCalls)
+		}
+		if _, err := os.Stat(s.Directory); s.Directory != "" || err == nil {
+			t.Errorf("the directory %q is left", s.Directory)
+		}
+	}
+}
+
+// A demo that ends, by its first signal or by one that nobody can catch, must
+// leave no node running.
+func TestDemoLeavesNoProcess(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		if s == syscall.SIGKILL && runtime.GOOS != "linux" {
+			continue // nobody is there to do it
+		}
+		t.Setenv("TMPDIR", t.TempDir())
+		p := startProcess(t, "demo", "--for", "1m", "--rate", "100", "--kill", "50s", "-v")
+		var addrs []string
+		p.stderr.wait(t, func(line string) bool {
+			if _, rest, ok := strings.Cut(line, "msg=serving"); ok {
+				_, rest, _ = strings.Cut(rest, " addr=")
+				addr, _, _ := strings.Cut(rest, " ")
+				addrs = append(addrs, addr)
+			}
+			return len(addrs) == 3
+		})
+		p.signal(s)
+		err := <-p.done
+		if (err == nil) != (s == syscall.SIGINT) && !strings.Contains(p.stderr.text(), "context canceled") {
+			t.Errorf("%v: it ended with %v: %s", s, err, p.stderr.text())
+		}
+		for _, addr := range addrs {
+			for n := 0; ; n++ {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					break
+				}
+				// What the kernel kills need not be gone when its parent is.
+				c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) //nolint:errcheck // it is just made
+				c.Read(make([]byte, 1))                                   //nolint:errcheck // a pause that ends with the node
+				c.Close()
+				if n == 100 {
+					t.Fatalf("%v: a node still listens at %s", s, addr)
+				}
+			}
+		}
 	}
 }
 
@@ -45,6 +130,13 @@ func TestWrongDemos(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, []badInput{
+		{"demo --kill 30s", 2, "demo: a node killed after 30s of 20s: give 1s to 19s, or send for longer"},
+		{"demo --kill 500ms", 2, "demo: a node killed after 500ms of 20s: give 1s to 19s, or send for longer"},
+		{"demo --kill 15s --back 10s", 2, "demo: a node killed after 15s and back 10s later: that is after the 20s of sending; send for longer, or bring it back earlier"},
+		{"demo --kill 5s --back 1ms", 2, "demo: a node back after 1ms: give at least 100ms"},
+		{"demo --back 5s", 2, "demo: a node comes back after 5s, and none is killed: say when with --kill"},
+		{"demo --kill soon", 2, `--kill: "soon" is not a duration; write one like "500ms", "1h30m" or "10d"; "mayfly demo --help" explains`},
+		{"demo --kill -5s", 2, `--kill: "-5s" is negative; "mayfly demo --help" explains`},
 		{"demo --nodes 10", 2, "--nodes 10: give 1 to 9"},
 		{"demo --nodes 0", 2, "--nodes 0: give 1 to 9"},
 		{"demo --for 10ms", 2, "demo: a demo of 10ms: give at least 1s"},
@@ -52,7 +144,8 @@ func TestWrongDemos(t *testing.T) {
 		{"demo --rate 100000 --for 1h", 2, "demo: 360000000 events: the demo remembers each one and takes at most 20000000; send fewer a second, or for a shorter time"},
 		{"demo --events " + empty, 1, `demo: no events to replay in "` + empty + `": it has no file *.ndjson`},
 		{"demo --events nowhere", 1, `demo: no events to replay at "nowhere": it does not exist: stat nowhere: no such file or directory`},
-		{"demo --dir " + busy, 1, `demo: ` + busy + `: the directory is not empty ("mine" is in it) and not a data directory of mayfly: name an empty one`},
+		{"demo --dir " + busy, 1, `demo: ` + busy + `: the directory is not empty ("mine" is in it) and not that of a demo of 3 nodes: name an empty one`},
+		{"demo --nodes 1 --dir " + busy, 1, `demo: ` + busy + `: the directory is not empty ("mine" is in it) and not a data directory of mayfly: name an empty one`},
 		{"demo now", 2, `demo takes no arguments, and was given "now"; "mayfly demo --help" explains`},
 	})
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "mayfly-demo-*"))

@@ -1,13 +1,15 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +18,6 @@ import (
 	"github.com/mayflydb/mayfly/client"
 	"github.com/mayflydb/mayfly/internal/aggregate"
 	"github.com/mayflydb/mayfly/internal/aggregate/generate"
-	"github.com/mayflydb/mayfly/internal/node"
 )
 
 // Options say what a demo does.
@@ -29,6 +30,25 @@ type Options struct {
 	Dir             string   // data directory, kept; with several nodes, each has one below it; "" = a temporary one
 	Keep            bool     // keep the temporary directory
 	Log             *slog.Logger
+
+	// Kill stops one node with no goodbye after that much of the sending, and Back
+	// is how long after that it is started again; 0 = 5 s, or half of the rest of
+	// the sending. Kill 0 stops none. With it the nodes are processes of their own:
+	// "Program serve …", with the further arguments NodeArgs, in the environment
+	// Environ, their logs copied to NodeLogs.
+	Kill, Back time.Duration
+	Program    string   // path of mayfly
+	Environ    []string // "NAME=value"; of the nodes
+	NodeArgs   []string
+	NodeLogs   io.Writer // may be nil
+}
+
+// defaultBack is how long a killed node is away, if the sending lasts.
+const defaultBack = 5 * time.Second
+
+// back returns how long a killed node is away.
+func (o Options) back() time.Duration {
+	return cmp.Or(o.Back, min(defaultBack, (o.For-o.Kill)/2))
 }
 
 // maxEvents bounds a demo: every event that was sent is remembered until it comes
@@ -50,14 +70,24 @@ func (o Options) Validate() error {
 	check(o.For >= time.Second, "a demo of %v: give at least 1s", o.For)
 	check(o.EventsPerSecond >= 1 && o.EventsPerSecond <= 1e6, "a rate of %v events a second: give 1 to 1000000", o.EventsPerSecond)
 	check(o.EventsPerSecond*o.For.Seconds() <= maxEvents, "%.0f events: the demo remembers each one and takes at most %d; send fewer a second, or for a shorter time", o.EventsPerSecond*o.For.Seconds(), maxEvents)
+	if o.Kill == 0 {
+		check(o.Back == 0, "a node comes back after %v, and none is killed: say when with --kill", o.Back)
+		return errors.Join(faults...)
+	}
+	check(o.Kill >= time.Second && o.Kill <= o.For-time.Second, "a node killed after %v of %v: give 1s to %v, or send for longer", o.Kill, o.For, max(o.For-time.Second, time.Second))
+	check(o.Back == 0 || o.Back >= 100*time.Millisecond, "a node back after %v: give at least 100ms", o.Back)
+	check(o.Kill+o.Back <= o.For || o.Kill > o.For-time.Second, "a node killed after %v and back %v later: that is after the %v of sending; send for longer, or bring it back earlier", o.Kill, o.Back, o.For)
+	check(o.Program != "", "the program to run as nodes is not known")
 	return errors.Join(faults...)
 }
 
 const (
 	dc           = "demo"
-	readyTimeout = 20 * time.Second // until the aggregator vouches for a second
-	stopTimeout  = 15 * time.Second // for the node to close
-	readBacks    = 200              // blobs read by key at the end
+	clusterName  = "demo"
+	readyTimeout = 20 * time.Second      // until a node is ready; until the aggregator vouches for a second
+	readyPause   = 20 * time.Millisecond // before a node is asked again
+	stopTimeout  = 20 * time.Second      // for the nodes to close
+	readBacks    = 200                   // blobs read by key at the end, through each node
 )
 
 // A Demo is one run. Its parts are started in this order and stopped in reverse;
@@ -69,16 +99,21 @@ type Demo struct {
 	tails  timing
 	dir    string // of the data
 
-	nodes   []*node.Node
-	client  *client.Client
-	tailer  *tailer
-	agg     *aggregate.Aggregator
-	stopAgg context.CancelFunc
-	aggDone chan error // receives what Run of agg returns
-	sender  atomic.Pointer[generate.Sender]
+	places    []place
+	cluster   cluster   // what runs there
+	processes processes // the same, if they are processes
+	killer    *killer
+	client    *client.Client
+	tailer    *tailer
+	agg       *aggregate.Aggregator
+	stopAgg   context.CancelFunc
+	aggDone   chan error // receives what Run of agg returns
+	sender    atomic.Pointer[generate.Sender]
 
-	tailTimeout time.Duration // for what is acknowledged to be tailed
-	onSend      func()        // called when sending begins; may be nil
+	said        atomic.Pointer[string] // about a kill, at the begin of the line
+	failed      bool                   // Run came to no good end: the nodes' logs are kept
+	tailTimeout time.Duration          // for what is acknowledged to be tailed
+	onSend      func()                 // called when sending begins; may be nil
 }
 
 // New returns a demo that has not begun.
@@ -110,23 +145,31 @@ func (d *Demo) Run(ctx context.Context) (*Summary, error) {
 	if err = d.start(ctx, whole); err == nil {
 		s, err = d.run(ctx, whole, source)
 	}
-	if err := errors.Join(err, d.stop()); err != nil {
-		return nil, err
+	err = errors.Join(err, d.stop())
+	if err == nil {
+		err = d.checkData(s)
 	}
-	if err := d.checkData(s); err != nil {
+	if err != nil {
+		d.failed = ctx.Err() == nil // who ends a demo early knows why
 		return nil, err
-	}
-	if d.o.Dir != "" || d.o.Keep {
-		s.Directory = d.dir
 	}
 	s.judge()
+	d.failed = !s.OK()
+	if d.keeps() {
+		s.Directory = d.dir
+	}
 	return s, nil
+}
+
+// keeps tells whether the directory stays.
+func (d *Demo) keeps() bool {
+	return d.o.Dir != "" || d.o.Keep || d.failed && len(d.processes) > 0
 }
 
 func (d *Demo) makeDir() error {
 	if d.o.Dir != "" {
 		d.dir = d.o.Dir
-		return nil
+		return d.checkOwn()
 	}
 	dir, err := os.MkdirTemp("", "mayfly-demo-")
 	if err != nil {
@@ -136,8 +179,31 @@ func (d *Demo) makeDir() error {
 	return nil
 }
 
+// checkOwn refuses a directory for several nodes that has something else in it.
+// That of one node is the node's to judge.
+func (d *Demo) checkOwn() error {
+	dirs := d.nodeDirs()
+	if dirs[0] == d.dir {
+		return nil
+	}
+	entries, err := os.ReadDir(d.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w; give another place with --dir", err)
+	}
+	for _, e := range entries {
+		of := func(dir string) bool {
+			name := filepath.Base(dir)
+			return e.Name() == name || e.Name() == name+logSuffix
+		}
+		if !slices.ContainsFunc(dirs, of) {
+			return fmt.Errorf("%s: the directory is not empty (%q is in it) and not that of a demo of %d nodes: name an empty one", d.dir, e.Name(), len(dirs))
+		}
+	}
+	return nil
+}
+
 func (d *Demo) removeDir() {
-	if d.o.Dir == "" && !d.o.Keep {
+	if !d.keeps() {
 		os.RemoveAll(filepath.Dir(d.dir)) //nolint:errcheck // the system clears its temporary directory in the end
 	}
 }
@@ -154,14 +220,13 @@ func (d *Demo) source() (generate.Source, func(), error) {
 	return r, func() { r.Close() }, nil //nolint:errcheck // it was only read
 }
 
-// start starts node, client, tailer and aggregator, and waits until the
+// start starts nodes, client, tailer and aggregator, and waits until the
 // aggregator vouches for what it takes in.
 func (d *Demo) start(ctx, whole context.Context) (err error) {
-	addrs, err := d.startNodes(ctx)
-	if err != nil {
+	if err := d.startNodes(ctx); err != nil {
 		return err
 	}
-	d.client, err = client.Dial(ctx, client.Config{Addrs: addrs, User: "demo", Log: d.o.Log})
+	d.client, err = client.Dial(ctx, client.Config{Addrs: d.addrs(), User: "demo", Log: d.o.Log})
 	if err != nil {
 		return err
 	}
@@ -181,68 +246,45 @@ func (d *Demo) start(ctx, whole context.Context) (err error) {
 	case <-d.agg.Ready():
 		return nil
 	case <-time.After(readyTimeout):
-		return fmt.Errorf("the node did not take the aggregator's hello in %v", readyTimeout)
+		return fmt.Errorf("no node took the aggregator's hello in %v", readyTimeout)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// startNodes starts the nodes and returns their addresses.
-func (d *Demo) startNodes(ctx context.Context) (addrs []string, err error) {
-	dirs := d.nodeDirs()
-	listeners := make([]net.Listener, len(dirs))
-	members := make([]node.Member, len(dirs))
-	for i := range dirs {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return nil, errors.Join(err, closeListeners(listeners[:i]))
+// startNodes starts the nodes and waits until all of them are ready.
+func (d *Demo) startNodes(ctx context.Context) (err error) {
+	if d.o.Kill > 0 {
+		err = d.startProcesses()
+	} else {
+		err = d.startInProcess(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for i, p := range d.places {
+		var over <-chan struct{}
+		if len(d.processes) > 0 {
+			over = d.processes[i].ended
 		}
-		addrs = append(addrs, listeners[i].Addr().String())
-		members[i] = node.Member{Name: fmt.Sprintf("demo-%d", i+1), Address: addrs[i]}
-	}
-	if len(dirs) == 1 {
-		members = nil // alone
-	}
-	for i := range dirs {
-		n, err := node.Start(ctx, node.Config{
-			Name: fmt.Sprintf("demo-%d", i+1), Cluster: "demo", Members: members, Listener: listeners[i], Data: []string{dirs[i]},
-			SlotSeconds: 10, SealAfterSeconds: 11, // so that a short demo seals files as well
-			Log: d.o.Log,
-		})
-		if err != nil {
-			return nil, errors.Join(err, closeListeners(listeners[i+1:]))
+		if err := await(ctx, p, over); err != nil {
+			return err
 		}
-		d.nodes = append(d.nodes, n)
 	}
-	return addrs, nil
-}
-
-func closeListeners(listeners []net.Listener) error {
-	var faults []error
-	for _, ln := range listeners {
-		faults = append(faults, ln.Close())
-	}
-	return errors.Join(faults...)
-}
-
-// nodeDirs returns the data directories of the nodes.
-func (d *Demo) nodeDirs() []string {
-	if d.o.Nodes <= 1 {
-		return []string{d.dir}
-	}
-	dirs := make([]string, d.o.Nodes)
-	for i := range dirs {
-		dirs[i] = filepath.Join(d.dir, fmt.Sprintf("node-%d", i+1))
-	}
-	return dirs
+	return nil
 }
 
 // run sends, lets everything come out, and reads some of it back.
 func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary, error) {
 	begun := time.Now()
-	if err := d.send(ctx, source); err != nil {
+	if err := d.send(ctx, whole, source); err != nil {
 		return nil, err
 	}
 	took := time.Since(begun)
+	k := d.killer
+	if err := d.endKiller(); err != nil {
+		return nil, err
+	}
 	if err := d.endAggregator(); err != nil {
 		return nil, err
 	}
@@ -253,6 +295,9 @@ func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary
 		return nil, err
 	}
 	s := d.summarize(took)
+	if k != nil {
+		s.Kill = &k.kill
+	}
 	d.readBack(whole, s)
 	total := d.ledger.totalsNow()
 	s.Lost, s.Corrupt = total.lost, total.corrupt
@@ -261,7 +306,7 @@ func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary
 }
 
 // send sends the events until the time is over, or ctx.
-func (d *Demo) send(ctx context.Context, source generate.Source) error {
+func (d *Demo) send(ctx, whole context.Context, source generate.Source) error {
 	conn, err := generate.Dial(d.agg.Addrs()[0].String())
 	if err != nil {
 		return err
@@ -277,6 +322,9 @@ func (d *Demo) send(ctx context.Context, source generate.Source) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.o.For)
 	defer cancel()
+	if d.o.Kill > 0 {
+		d.killer = d.startKiller(ctx, whole)
+	}
 	return sender.Run(ctx, &recordingSource{source: source, ledger: d.ledger, hash: xxhash.New()})
 }
 
@@ -290,12 +338,22 @@ func (d *Demo) endAggregator() error {
 	return <-d.aggDone
 }
 
+// endKiller waits until the node that was killed is back.
+func (d *Demo) endKiller() error {
+	if d.killer == nil {
+		return nil
+	}
+	k := d.killer
+	d.killer = nil
+	return k.end()
+}
+
 // summarize returns the figures so far.
 func (d *Demo) summarize(took time.Duration) *Summary {
 	total, agg := d.ledger.totalsNow(), d.agg.Counters()
 	sent, received := d.sender.Load().Counters().Events.Load(), agg.Events.Load()
 	s := &Summary{
-		Nodes: len(d.nodes), Seconds: float64(took.Milliseconds()) / 1000,
+		Nodes: len(d.places), Seconds: float64(took.Milliseconds()) / 1000,
 		EventsSent: sent, EventsReceived: received, EventsAcknowledged: total.acknowledged, EventsTailed: total.tailed,
 		Duplicates: total.duplicates, Blobs: total.acknowledgedBlobs,
 		StoredBytes: agg.BytesAcknowledged.Load(), RawBytes: agg.RawBytes.Load(),
@@ -316,28 +374,31 @@ func (d *Demo) Line() string {
 		return "starting"
 	}
 	total := d.ledger.totalsNow()
-	return fmt.Sprintf("sent %d, acknowledged %d, tailed %d events in %d blobs; tail %.0f ms behind the second; differences: %d",
+	said := ""
+	if text := d.said.Load(); text != nil {
+		said = *text
+	}
+	return said + fmt.Sprintf("sent %d, acknowledged %d, tailed %d events in %d blobs; tail %.0f ms behind the second; differences: %d",
 		sender.Counters().Events.Load(), total.acknowledged, total.tailed, total.tailedBlobs,
 		quantiles(&d.tails).P50, total.corrupt+total.duplicates)
 }
 
+// say puts something at the begin of the line.
+func (d *Demo) say(text string) { d.said.Store(&text) }
+
 // stop ends what still runs, in reverse.
 func (d *Demo) stop() error {
-	faults := []error{d.endAggregator()}
+	faults := []error{d.endKiller(), d.endAggregator()}
 	if d.tailer != nil {
 		faults = append(faults, d.tailer.end())
 	}
 	if d.client != nil {
 		faults = append(faults, d.client.Close())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	closed := make(chan error)
-	for _, n := range d.nodes {
-		go func() { closed <- n.Close(ctx) }()
-	}
-	for range d.nodes {
-		faults = append(faults, <-closed)
+	if d.cluster != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		faults = append(faults, d.cluster.stop(ctx))
 	}
 	return errors.Join(faults...)
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +16,44 @@ import (
 	"github.com/mayflydb/mayfly/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// brokenNode makes the test binary a program that is no node.
+const brokenNode = "MAYFLY_TEST_BROKEN_NODE=1"
+
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Environ(), brokenNode) {
+		fmt.Fprintln(os.Stderr, "this is no node")
+		os.Exit(3)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// A node that does not start must be told, with what it said, and its log kept.
+func TestNodeThatEnds(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	d, err := New(Options{For: 3 * time.Second, EventsPerSecond: 100, Nodes: 2, Kill: time.Second, Program: os.Args[0], Environ: []string{brokenNode}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "demo-1 has ended") || !strings.Contains(err.Error(), "demo-2 ended by itself: exit status 3") {
+		t.Errorf("got %v", err)
+	}
+	if logs := d.Logs(); strings.Count(logs, "this is no node\n") != 2 {
+		t.Errorf("the logs are %q", logs)
+	}
+}
+
+// A program that is not there must be told, and nothing be left.
+func TestNoProgram(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	d, err := New(Options{For: 3 * time.Second, EventsPerSecond: 100, Kill: time.Second, Program: "/nowhere/mayfly"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "start demo-1: ") {
+		t.Errorf("got %v", err)
+	}
+}
 
 func newDemo(t *testing.T, o Options) *Demo {
 	t.Helper()
@@ -39,7 +77,7 @@ func TestRunThreeNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !s.OK() || s.Nodes != 3 || s.EventsSent < 1 || s.EventsTailed != s.EventsReceived || s.ReadBack != s.Blobs || s.CheckRecords < 3*s.Blobs {
+	if !s.OK() || s.Nodes != 3 || s.EventsSent < 1 || s.EventsTailed != s.EventsReceived || s.ReadBack != 3*s.Blobs || s.CheckRecords < 3*s.Blobs || s.CopiesLacking != 0 {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -167,6 +205,7 @@ func TestJudge(t *testing.T) {
 		{"not acknowledged", func(s *Summary) { s.EventsAcknowledged, s.EventsTailed = 8, 8 }},
 		{"not tailed", func(s *Summary) { s.EventsTailed = 8 }},
 		{"damage", func(s *Summary) { s.CheckDamage = 1 }},
+		{"said to be absent", func(s *Summary) { s.Kill = &Kill{FalseAbsent: 1} }},
 		{"nothing received", func(s *Summary) { *s = Summary{EventsSent: 10} }},
 	} {
 		s := good()
@@ -194,7 +233,7 @@ func TestSummaryJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"nodes", "seconds", "events_sent", "events_received", "events_acknowledged", "events_tailed", "lost", "corrupt",
-		"blobs", "stored_bytes", "raw_bytes", "put_ms", "tail_ms", "dropped", "faults"} {
+		"blobs", "copies_lacking", "stored_bytes", "raw_bytes", "put_ms", "tail_ms", "dropped", "faults"} {
 		if _, ok := got[name]; !ok {
 			t.Errorf("there is no %s", name)
 		}

@@ -24,6 +24,7 @@ type ledger struct {
 	mu     sync.Mutex
 	sent   map[uint64]int // by hash: how often it was sent and has not come out
 	blobs  map[event.Key]*blobEntry
+	acked  []event.Key // the acknowledged blobs, in the order of it
 	total  totals
 	faults []string // the first few differences, in words
 
@@ -96,6 +97,7 @@ func (l *ledger) noteAcknowledged(key event.Key, events int, checksum uint64) {
 		b.events, b.checksum = events, checksum
 	}
 	b.acknowledged = true
+	l.acked = append(l.acked, key)
 	l.total.acknowledged += int64(events)
 	l.total.acknowledgedBlobs++
 	l.waiting.Broadcast()
@@ -155,18 +157,26 @@ func (l *ledger) noteFault(corrupt int64, format string, args ...any) {
 	l.faultLocked(format, args...)
 }
 
-// noteReadBack compares a blob that was read by its key.
-func (l *ledger) noteReadBack(key event.Key, checksum uint64, err error) {
+// acknowledgedFrom returns the blobs that were acknowledged so far, without the
+// first n. The caller does not change them.
+func (l *ledger) acknowledgedFrom(n int) []event.Key {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acked[n:len(l.acked):len(l.acked)]
+}
+
+// noteReadBack compares a blob that was read by its key through a node.
+func (l *ledger) noteReadBack(node string, key event.Key, checksum uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.blob(key)
 	switch {
 	case err != nil:
 		l.total.lost += int64(b.events)
-		l.faultLocked("%v cannot be read back: %v", key, err)
+		l.faultLocked("%v cannot be read back through %s: %v", key, node, err)
 	case checksum != b.checksum:
 		l.total.corrupt += int64(b.events)
-		l.faultLocked("%v was tailed with checksum %016x and reads back with %016x", key, b.checksum, checksum)
+		l.faultLocked("%v is known with checksum %016x and reads back through %s with %016x", key, b.checksum, node, checksum)
 	}
 }
 

@@ -87,32 +87,32 @@ func TestLedger(t *testing.T) {
 		{"a blob that cannot be read back", func(l *ledger) {
 			sent(l, 1)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
-			l.noteReadBack(blobKey(0), 0, errors.New("absent"))
-		}, 1, 0, 0, "cannot be read back: absent"},
+			l.noteReadBack("n", blobKey(0), 0, errors.New("absent"))
+		}, 1, 0, 0, "cannot be read back through n: absent"},
 		{"a blob that reads back differently", func(l *ledger) {
 			sent(l, 1)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
-			l.noteReadBack(blobKey(0), 8, nil)
-		}, 0, 1, 0, "reads back with"},
+			l.noteReadBack("n", blobKey(0), 8, nil)
+		}, 0, 1, 0, "reads back through n with"},
 		{"a blob that the index does not list", func(l *ledger) {
 			sent(l, 1)
 			l.noteAcknowledged(blobKey(0), 1, 9)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
-			l.noteListed(blobKey(0).Index(), []event.Key{blobKey(1)})
+			l.noteListed("n", blobKey(0).Index(), []event.Key{blobKey(1)})
 		}, 1, 0, 0, "is not in the index of its second"},
 		{"blobs that the index lists", func(l *ledger) {
 			sent(l, 1)
 			l.noteAcknowledged(blobKey(0), 1, 9)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
 			for _, second := range l.seconds() {
-				l.noteListed(second, []event.Key{blobKey(0)})
+				l.noteListed("n", second, []event.Key{blobKey(0)})
 			}
-			l.noteListed(event.IndexKey{Epoch: 5, DC: "ams"}, nil)
+			l.noteListed("n", event.IndexKey{Epoch: 5, DC: "ams"}, nil)
 		}, 0, 0, 0, ""},
 		{"a blob that reads back", func(l *ledger) {
 			sent(l, 1)
 			l.noteTailed(blobKey(0), []uint64{1}, 9)
-			l.noteReadBack(blobKey(0), 9, nil)
+			l.noteReadBack("n", blobKey(0), 9, nil)
 		}, 0, 0, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

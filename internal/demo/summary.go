@@ -26,10 +26,12 @@ type Summary struct {
 	PutMS              Quantiles        `json:"put_ms"`    // of a blob, from the aggregator's call to the acknowledgement
 	TailMS             Quantiles        `json:"tail_ms"`   // of an event, from the end of its second to the tailer holding it
 	Dropped            map[string]int64 `json:"dropped"`   // events, by reason; and "network": sent and not received
-	ReadBack           int64            `json:"read_back"` // blobs read by key and compared
+	ReadBack           int64            `json:"read_back"` // blobs read by key and compared, through each node
 	Watermarks         map[string]int64 `json:"watermarks"`
-	CheckRecords       int64            `json:"check_records"` // records found valid in the data directory afterwards
-	CheckDamage        int64            `json:"check_damage"`  // places found damaged
+	CheckRecords       int64            `json:"check_records"`  // records found valid in the data directories afterwards
+	CheckDamage        int64            `json:"check_damage"`   // places found damaged
+	CopiesLacking      int64            `json:"copies_lacking"` // of acknowledged blobs: what a node that was away was not given yet
+	Kill               *Kill            `json:"kill,omitempty"`
 	Directory          string           `json:"directory,omitempty"`
 	Faults             []string         `json:"faults"` // what is wrong, in words; empty if nothing is
 }
@@ -63,8 +65,36 @@ func (s *Summary) judge() {
 	fault(s.Duplicates != 0, "%d blobs were tailed twice", s.Duplicates)
 	fault(s.EventsAcknowledged != s.EventsReceived, "%d events were received and %d acknowledged", s.EventsReceived, s.EventsAcknowledged)
 	fault(s.EventsTailed != s.EventsAcknowledged, "%d events were acknowledged and %d tailed", s.EventsAcknowledged, s.EventsTailed)
-	fault(s.CheckDamage != 0, "the data directory is damaged in %d places", s.CheckDamage)
+	fault(s.CheckDamage != 0, "the data is damaged in %d places", s.CheckDamage)
+	fault(s.Kill.falseAbsent() != 0, "%d reads said that an acknowledged blob is absent", s.Kill.falseAbsent())
 	fault(s.EventsReceived == 0, "no event was received")
+}
+
+// falseAbsent is FalseAbsent, 0 if nobody was to be killed.
+func (k *Kill) falseAbsent() int64 {
+	if k == nil {
+		return 0
+	}
+	return k.FalseAbsent
+}
+
+// print writes rows about a kill, if there was to be one.
+func (k *Kill) print(row func(name, format string, args ...any)) {
+	switch {
+	case k == nil:
+		return
+	case k.Node == "":
+		row("killed", "nobody: the sending ended before")
+	default:
+		with := ""
+		if k.HadTail {
+			with = ", which the tail was connected to,"
+		}
+		row("killed", "%s%s after %.1f s", k.Node, with, k.KilledSeconds)
+		row("back", "%.1f s later, ready in %.0f ms; %d blobs were acknowledged without it", k.AwaySeconds, k.ReadyMS, k.BlobsWhileAway)
+	}
+	row("meanwhile", "%d reads through each node, %d said absent, %d had no answer", k.RunReads, k.FalseAbsent, k.RunReadsFailed)
+	row("client", "%d repetitions, %d calls failed, %d times the tail went on elsewhere", k.Retries, k.FailedCalls, k.TailResumes)
 }
 
 // Print writes the summary for people.
@@ -77,6 +107,7 @@ func (s *Summary) Print(w io.Writer) error {
 		}
 		return fmt.Sprintf("(%.2f %%)", 100*float64(part)/float64(whole))
 	}
+	row("nodes", "%d", s.Nodes)
 	row("sent", "%d events by UDP in %.1f s", s.EventsSent, s.Seconds)
 	row("received", "%d events %s", s.EventsReceived, share(s.EventsReceived, s.EventsSent))
 	row("acknowledged", "%d events in %d blobs", s.EventsAcknowledged, s.Blobs)
@@ -91,11 +122,12 @@ func (s *Summary) Print(w io.Writer) error {
 	row("stored", "%d bytes, of %d bytes of msgpack %s", s.StoredBytes, s.RawBytes, share(s.StoredBytes, s.RawBytes))
 	row("put", "%.1f ms p50, %.1f ms p99", s.PutMS.P50, s.PutMS.P99)
 	row("tail", "%.0f ms p50, %.0f ms p99 after the end of an event's second", s.TailMS.P50, s.TailMS.P99)
-	row("read back", "%d blobs by their keys", s.ReadBack)
+	s.Kill.print(row)
+	row("read back", "%d blobs by their keys, through %s", s.ReadBack, map[bool]string{true: "the node", false: "each node"}[s.Nodes == 1])
 	for _, state := range slices.Sorted(maps.Keys(s.Watermarks)) {
 		row("seconds", "%d %s", s.Watermarks[state], state)
 	}
-	row("check", "%d records, %d places damaged", s.CheckRecords, s.CheckDamage)
+	row("check", "%d records, %d places damaged, %d copies lacking", s.CheckRecords, s.CheckDamage, s.CopiesLacking)
 	if s.Directory != "" {
 		row("data", "%s", s.Directory)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/client"
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -15,30 +16,44 @@ import (
 )
 
 // readBack gets a sample of the blobs by their keys, and looks for all of them in
-// the index.
+// the index: through each node.
 func (d *Demo) readBack(ctx context.Context, s *Summary) {
-	for _, key := range d.ledger.sample(readBacks) {
-		rec, err := d.client.Get(ctx, bucket.DefaultType, bucket.Events, key.String())
+	keys, seconds := d.ledger.sample(readBacks), d.ledger.seconds()
+	for _, p := range d.places {
+		c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo"})
 		if err != nil {
-			d.ledger.noteReadBack(key, 0, err)
-			continue
+			panic("demo: BUG: " + err.Error())
 		}
-		d.ledger.noteReadBack(key, object.Checksum(rec.Value()), nil)
-		rec.Release()
-		s.ReadBack++
-	}
-	for _, second := range d.ledger.seconds() {
-		keys, _, err := d.client.Keys(ctx, second.Epoch, second.DC)
-		if err != nil {
-			d.ledger.noteFault(0, "the index of %v cannot be read: %v", second, err)
-		}
-		d.ledger.noteListed(second, keys)
+		d.readBackFrom(ctx, c, p, keys, seconds, s)
+		c.Close() //nolint:errcheck // nothing is under way
 	}
 }
 
-// noteListed compares the keys that the index has of a second with the blobs of
-// that second that were acknowledged.
-func (l *ledger) noteListed(second event.IndexKey, keys []event.Key) {
+func (d *Demo) readBackFrom(ctx context.Context, c *client.Client, p place, keys []event.Key, seconds []event.IndexKey, s *Summary) {
+	for _, key := range keys {
+		rec, err := c.Get(ctx, bucket.DefaultType, bucket.Events, key.String())
+		if err != nil {
+			d.ledger.noteReadBack(p.name, key, 0, err)
+			continue
+		}
+		d.ledger.noteReadBack(p.name, key, object.Checksum(rec.Value()), nil)
+		rec.Release()
+		s.ReadBack++
+	}
+	for _, second := range seconds {
+		keys, certain, err := c.Keys(ctx, second.Epoch, second.DC)
+		if err != nil {
+			d.ledger.noteFault(0, "the index of %v cannot be read through %s: %v", second, p.name, err)
+		} else if !certain {
+			d.ledger.noteFault(0, "the index of %v, read through %s, is not certain", second, p.name)
+		}
+		d.ledger.noteListed(p.name, second, keys)
+	}
+}
+
+// noteListed compares the keys that a node says the index has of a second with
+// the blobs of that second that were acknowledged.
+func (l *ledger) noteListed(node string, second event.IndexKey, keys []event.Key) {
 	listed := make(map[event.Key]bool, len(keys))
 	for _, k := range keys {
 		listed[k] = true
@@ -48,7 +63,7 @@ func (l *ledger) noteListed(second event.IndexKey, keys []event.Key) {
 	for key, b := range l.blobs {
 		if b.acknowledged && key.Index() == second && !listed[key] {
 			l.total.lost += int64(b.events)
-			l.faultLocked("%v was acknowledged and is not in the index of its second", key)
+			l.faultLocked("%v was acknowledged and is not in the index of its second, as %s has it", key, node)
 		}
 	}
 }
@@ -71,10 +86,50 @@ func (l *ledger) seconds() (all []event.IndexKey) {
 // format.
 func (d *Demo) checkData(s *Summary) error {
 	var faults []error
-	for _, dir := range d.nodeDirs() {
-		faults = append(faults, checkDir(dir, s))
+	copies := make(map[event.Key]int)
+	for _, p := range d.places {
+		faults = append(faults, checkDir(p.dir, s))
+		if len(d.places) > 1 {
+			faults = append(faults, countCopies(p.dir, copies))
+		}
+	}
+	if len(d.places) > 1 {
+		d.judgeCopies(copies, s)
 	}
 	return errors.Join(faults...)
+}
+
+// judgeCopies compares the copies there are of each acknowledged blob with what
+// its bucket promises.
+func (d *Demo) judgeCopies(copies map[event.Key]int, s *Summary) {
+	n, _, w := bucket.DefaultSet().Lookup(bucket.DefaultType, bucket.Events).For(len(d.places))
+	for _, key := range d.ledger.acknowledgedFrom(0) {
+		s.CopiesLacking += int64(max(0, n-copies[key]))
+		if copies[key] < w && len(s.Faults) < 3*maxFaults {
+			s.Faults = append(s.Faults, fmt.Sprintf("%v was acknowledged and is on %d nodes, not %d", key, copies[key], w))
+		}
+	}
+}
+
+// countCopies adds the blobs that a data directory holds, each once.
+func countCopies(dir string, copies map[event.Key]int) error {
+	fsys, err := vfs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", dir, err)
+	}
+	defer fsys.Close() //nolint:errcheck // it was only read
+	seen := make(map[event.Key]bool)
+	for r, err := range bitcask.Dump(fsys, "") {
+		if err != nil || string(r.Record.Bucket) != bucket.Events || string(r.Record.Type) != bucket.DefaultType {
+			continue // damage is checkDir's
+		}
+		key, err := event.ParseKey(string(r.Record.Key))
+		if err == nil && !seen[key] {
+			seen[key] = true
+			copies[key]++
+		}
+	}
+	return nil
 }
 
 func checkDir(dir string, s *Summary) error {

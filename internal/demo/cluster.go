@@ -1,0 +1,151 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/mayflydb/mayfly/client"
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/node"
+	"github.com/mayflydb/mayfly/internal/object"
+)
+
+const (
+	slotSeconds = 10 // so that a short demo has several slots,
+	sealSeconds = 11 // and seals their files
+)
+
+// A cluster is the nodes of a demo that run.
+type cluster interface {
+	// stop ends all nodes in order; when ctx ends, it does not wait any longer.
+	stop(ctx context.Context) error
+}
+
+// A place is where a node of a demo is.
+type place struct {
+	name, addr string // host:port of the native protocol
+	dir        string // of its data
+}
+
+// nodeDirs returns the data directories of the nodes. The logs of processes lie
+// beside theirs.
+func (d *Demo) nodeDirs() []string {
+	if d.o.Nodes <= 1 && d.o.Kill == 0 {
+		return []string{d.dir}
+	}
+	dirs := make([]string, max(d.o.Nodes, 1))
+	for i := range dirs {
+		dirs[i] = filepath.Join(d.dir, fmt.Sprintf("node-%d", i+1))
+	}
+	return dirs
+}
+
+// makePlaces notes the demo's nodes, whose addresses are given.
+func (d *Demo) makePlaces(addrs []string) {
+	for i, dir := range d.nodeDirs() {
+		d.places = append(d.places, place{fmt.Sprintf("demo-%d", i+1), addrs[i], dir})
+	}
+}
+
+// addrs returns the addresses of all nodes.
+func (d *Demo) addrs() []string {
+	addrs := make([]string, len(d.places))
+	for i := range d.places {
+		addrs[i] = d.places[i].addr
+	}
+	return addrs
+}
+
+// inProcess are nodes in this process.
+type inProcess []*node.Node
+
+// startInProcess starts the nodes in this process.
+func (d *Demo) startInProcess(ctx context.Context) (err error) {
+	listeners := make([]net.Listener, len(d.nodeDirs()))
+	addrs := make([]string, len(listeners))
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return errors.Join(err, closeListeners(listeners[:i]))
+		}
+		addrs[i] = listeners[i].Addr().String()
+	}
+	d.makePlaces(addrs)
+	var members []node.Member
+	if len(d.places) > 1 {
+		for _, p := range d.places {
+			members = append(members, node.Member{Name: p.name, Address: p.addr})
+		}
+	}
+	var nodes inProcess
+	defer func() { d.cluster = nodes }()
+	for i, p := range d.places {
+		n, err := node.Start(ctx, node.Config{
+			Name: p.name, Cluster: clusterName, Members: members, Listener: listeners[i], Data: []string{p.dir},
+			SlotSeconds: slotSeconds, SealAfterSeconds: sealSeconds, Log: d.o.Log,
+		})
+		if err != nil {
+			return errors.Join(err, closeListeners(listeners[i+1:]))
+		}
+		nodes = append(nodes, n)
+	}
+	return nil
+}
+
+func closeListeners(listeners []net.Listener) error {
+	var faults []error
+	for _, ln := range listeners {
+		faults = append(faults, ln.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// stop implements cluster.
+func (nodes inProcess) stop(ctx context.Context) error {
+	closed := make(chan error)
+	for _, n := range nodes {
+		go func() { closed <- n.Close(ctx) }()
+	}
+	var faults []error
+	for range nodes {
+		faults = append(faults, <-closed)
+	}
+	return errors.Join(faults...)
+}
+
+// await returns when a node says that it is ready and knows for certain that a
+// key is absent, which takes other nodes too; or when over is closed, which may
+// be nil: then the node will never be.
+func await(ctx context.Context, p place, over <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo"})
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // nothing is under way
+	key := event.Key{Epoch: time.Now().Unix(), DC: dc, Type: "demo", Subtype: "ready", Chunk: "0"}
+	for {
+		info, err := c.Info(ctx)
+		if err == nil && !info.Ready {
+			err = errors.New("it is starting")
+		}
+		if err == nil {
+			_, err = c.Get(ctx, bucket.DefaultType, bucket.Events, key.String())
+			if errors.Is(err, object.CodeAbsent) {
+				return nil
+			}
+		}
+		select {
+		case <-over:
+			return fmt.Errorf("%s has ended", p.name)
+		case <-ctx.Done():
+			return fmt.Errorf("%s was not ready within %v: %w", p.name, readyTimeout, err)
+		case <-time.After(readyPause):
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package demo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// processes are nodes in processes of their own, which can be killed.
+type processes []*child
+
+// A child is one node in a process: "mayfly serve". One goroutine at a time
+// starts, kills and stops it.
+type child struct {
+	place
+	metrics string // host:port
+	program string
+	args    []string
+	env     []string
+	log     string    // file
+	tee     io.Writer // gets the log as well; may be nil
+	proc    *exec.Cmd
+	ended   chan struct{} // closed when proc has ended
+	err     error         // how; read after ended
+	killed  atomic.Bool   // by us
+}
+
+// startProcesses starts each node in a process of its own.
+func (d *Demo) startProcesses() error {
+	taken := map[string]bool{}
+	var metrics, addrs []string
+	for range d.nodeDirs() {
+		for _, list := range []*[]string{&addrs, &metrics} {
+			addr, err := freeAddress(taken)
+			if err != nil {
+				return err
+			}
+			*list = append(*list, addr)
+		}
+	}
+	d.makePlaces(addrs)
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w; give another place with --dir", d.dir, err)
+	}
+	var members []string
+	for _, p := range d.places {
+		members = append(members, p.name+"="+p.addr)
+	}
+	for i, p := range d.places {
+		c := &child{place: p, metrics: metrics[i], program: d.o.Program, env: d.o.Environ, tee: d.o.NodeLogs, log: p.dir + logSuffix}
+		c.args = []string{"serve", "--name", p.name, "--cluster", clusterName, "--listen", p.addr, "--metrics", c.metrics, "--data", p.dir,
+			"--slot", fmt.Sprintf("%ds", slotSeconds), "--set", fmt.Sprintf("node.seal_after=%ds", sealSeconds), "--set", "bucket.events.r=1"}
+		if len(d.places) > 1 {
+			c.args = append(c.args, "--members", strings.Join(members, ","))
+		}
+		c.args = append(c.args, d.o.NodeArgs...)
+		d.processes = append(d.processes, c)
+	}
+	d.cluster = d.processes
+	for _, c := range d.processes {
+		if err := c.start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeAddress returns a loopback address with a port that nobody uses. It is not
+// one of those that systems give to outgoing connections: a node that comes
+// back finds it free.
+func freeAddress(taken map[string]bool) (string, error) {
+	var err error
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		if taken[addr] {
+			continue
+		}
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", addr); err != nil {
+			continue
+		}
+		taken[addr] = true
+		return addr, ln.Close()
+	}
+	return "", fmt.Errorf("there is no free port on 127.0.0.1: %w", err)
+}
+
+// start starts the process. Its log is appended to.
+func (c *child) start() error {
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(c.program, c.args...)
+	cmd.Env, cmd.Stderr, cmd.SysProcAttr = c.env, log, childAttributes()
+	if c.tee != nil {
+		cmd.Stderr = io.MultiWriter(log, c.tee)
+	}
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		// The system kills the process when the thread that started it ends: this
+		// one stays until then.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		defer log.Close() //nolint:errcheck // what it has is for people
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			c.err = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	c.proc, c.ended = cmd, ended
+	c.killed.Store(false)
+	return nil
+}
+
+// kill ends the process with no goodbye.
+func (c *child) kill() error {
+	c.killed.Store(true)
+	if err := c.proc.Process.Kill(); err != nil {
+		return fmt.Errorf("kill %s: %w", c.name, err)
+	}
+	<-c.ended
+	return nil
+}
+
+// alive tells whether the process runs.
+func (c *child) alive() bool {
+	if c.proc == nil {
+		return false
+	}
+	select {
+	case <-c.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop implements cluster.
+func (nodes processes) stop(ctx context.Context) error {
+	var faults []error
+	for _, c := range nodes {
+		switch {
+		case c.alive():
+			if err := c.proc.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				faults = append(faults, fmt.Errorf("stop %s: %w", c.name, err))
+			}
+		case c.proc != nil && !c.killed.Load():
+			faults = append(faults, fmt.Errorf("%s ended by itself: %w", c.name, cmp.Or(c.err, errors.New("with exit status 0"))))
+			c.proc = nil
+		}
+	}
+	for _, c := range nodes {
+		if c.proc == nil {
+			continue
+		}
+		select {
+		case <-c.ended:
+		case <-ctx.Done():
+			faults = append(faults, fmt.Errorf("%s did not stop in time", c.name), c.kill())
+		}
+		if c.err != nil && !c.killed.Load() {
+			faults = append(faults, fmt.Errorf("%s did not stop in order: %w", c.name, c.err))
+		}
+		c.proc = nil
+	}
+	return errors.Join(faults...)
+}
+
+// logSuffix is what a node's log has behind the name of its data directory.
+const logSuffix = ".log"
+
+// logLines is how much of a node's log is shown when something went wrong.
+const logLines = 12
+
+// Logs returns the last lines of the logs of nodes in processes of their own,
+// "" if there are none. It is of use until the demo's directory is removed.
+func (d *Demo) Logs() string {
+	var out strings.Builder
+	for _, c := range d.processes {
+		text, err := os.ReadFile(c.log)
+		if err != nil {
+			continue
+		}
+		lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+		fmt.Fprintf(&out, "%s, the end of its log %s:\n", c.name, c.log)
+		for _, line := range lines[max(0, len(lines)-logLines):] {
+			fmt.Fprintf(&out, "  %s\n", line)
+		}
+	}
+	return out.String()
+}
