@@ -32,7 +32,8 @@ All of it is in this one process, but for --kill: with it the nodes are processe
 ("mayfly serve"), and the one the tailer is connected to is killed after that
 time with no goodbye, and started again --back later. Tailer and aggregator go
 on with the others. All the while acknowledged blobs are read through each node,
-with the bucket's r at 1: none may say that one is absent.
+with the bucket's r at 1: none may say that one is absent. Of one node or two
+nobody can be spared: all wait for it, and nothing is lost either.
 
 Exit status 0: everything acknowledged came out as it went in. 1: it did not.
 Ctrl-C ends the sending early; what was sent is still compared.`

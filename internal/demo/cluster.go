@@ -120,9 +120,16 @@ func (nodes inProcess) stop(ctx context.Context) error {
 // await returns when a node says that it is ready and knows for certain that a
 // key is absent, which takes other nodes too; or when over is closed, which may
 // be nil: then the node will never be.
-func await(ctx context.Context, p place, over <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+func await(caller context.Context, p place, over <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(caller, readyTimeout)
 	defer cancel()
+	go func() {
+		select {
+		case <-over:
+			cancel() // nobody will answer
+		case <-ctx.Done():
+		}
+	}()
 	c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo"})
 	if err != nil {
 		return err
@@ -143,7 +150,14 @@ func await(ctx context.Context, p place, over <-chan struct{}) error {
 		select {
 		case <-over:
 			return fmt.Errorf("%s has ended", p.name)
+		default:
+		}
+		select {
+		case <-over:
 		case <-ctx.Done():
+			if caller.Err() != nil {
+				return context.Cause(caller)
+			}
 			return fmt.Errorf("%s was not ready within %v: %w", p.name, readyTimeout, err)
 		case <-time.After(readyPause):
 		}

@@ -150,7 +150,10 @@ func (d *Demo) Run(ctx context.Context) (*Summary, error) {
 		err = d.checkData(s)
 	}
 	if err != nil {
-		d.failed = ctx.Err() == nil // who ends a demo early knows why
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			return nil, errors.New("it was stopped before it had begun to send")
+		}
+		d.failed = true
 		return nil, err
 	}
 	s.judge()

@@ -93,8 +93,8 @@ func (k *Kill) print(row func(name, format string, args ...any)) {
 		row("killed", "%s%s after %.1f s", k.Node, with, k.KilledSeconds)
 		row("back", "%.1f s later, ready in %.0f ms; %d blobs were acknowledged without it", k.AwaySeconds, k.ReadyMS, k.BlobsWhileAway)
 	}
-	row("meanwhile", "%d reads through each node, %d said absent, %d had no answer", k.RunReads, k.FalseAbsent, k.RunReadsFailed)
-	row("client", "%d repetitions, %d calls failed, %d times the tail went on elsewhere", k.Retries, k.FailedCalls, k.TailResumes)
+	row("meanwhile", "%d blobs read through one node after another; absent: %d, no answer: %d", k.RunReads, k.FalseAbsent, k.RunReadsFailed)
+	row("clients", "calls repeated: %d, failed all the same: %d; tail resumed: %d", k.Retries, k.FailedCalls, k.TailResumes)
 }
 
 // Print writes the summary for people.
