@@ -23,20 +23,31 @@ import (
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
+	stdout *lines
 	stderr *lines
 	done   chan error // receives what Wait returned
 }
 
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), stderr: newLines(), done: make(chan error, 1)}
+	return startProcessWith(t, nil, args...)
+}
+
+// startProcessWith is startProcess with something on standard input.
+func startProcessWith(t *testing.T, stdin *os.File, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), stdout: newLines(), stderr: newLines(), done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), beMayfly+"=1")
-	p.cmd.Stderr = p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		err := p.cmd.Wait()
+		p.stdout.end()
 		p.stderr.end()
 		p.done <- err
 	}()

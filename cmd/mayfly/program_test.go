@@ -97,6 +97,29 @@ func (l *lines) text() string {
 	return l.buf.String()
 }
 
+// each calls f with every whole line until the program ends.
+func (l *lines) each(f func(line string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for from := 0; ; {
+		for {
+			n := bytes.IndexByte(l.buf.Bytes()[from:], '\n')
+			if n < 0 {
+				break
+			}
+			line := string(l.buf.Bytes()[from : from+n])
+			from += n + 1
+			l.mu.Unlock()
+			f(line)
+			l.mu.Lock()
+		}
+		if l.ended {
+			return
+		}
+		l.changed.Wait()
+	}
+}
+
 // wait returns the first whole line that is wanted; the test fails if the
 // program ends before, or if none comes.
 func (l *lines) wait(t *testing.T, wanted func(line string) bool) string {
