@@ -50,7 +50,7 @@ func (a *app) demoCommand() *cobra.Command {
   mayfly demo --for 20s --json | jq .tail_ms
   mayfly demo --rate 20000 --for 1m
   mayfly demo --events ./events/             # replay *.ndjson: {"type":…,"subtype":…,"event":{…}}
-  mayfly demo --dir ./demo-data              # keep the data; then: mayfly dump ./demo-data`,
+  mayfly demo --dir ./demo-data              # keep the data; then: mayfly dump ./demo-data/node-1`,
 		Args: noArguments(),
 	}
 	s := a.settingsOf(cmd)

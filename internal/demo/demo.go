@@ -285,7 +285,7 @@ func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary
 	}
 	took := time.Since(begun)
 	k := d.killer
-	if err := d.endKiller(); err != nil {
+	if err := errors.Join(d.endKiller(), d.processes.check()); err != nil {
 		return nil, err
 	}
 	if err := d.endAggregator(); err != nil {

@@ -152,6 +152,16 @@ func (c *child) alive() bool {
 	}
 }
 
+// check tells whether a process ended and was not killed.
+func (nodes processes) check() error {
+	for _, c := range nodes {
+		if !c.alive() {
+			return fmt.Errorf("%s is gone", c.name)
+		}
+	}
+	return nil
+}
+
 // stop implements cluster.
 func (nodes processes) stop(ctx context.Context) error {
 	var faults []error

@@ -15,6 +15,10 @@ import (
 	"github.com/mayflydb/mayfly/ring"
 )
 
+// maxFailed is after how many blobs in a row that cannot be read a node is left
+// alone.
+const maxFailed = 3
+
 // readBack gets a sample of the blobs by their keys, and looks for all of them in
 // the index: through each node.
 func (d *Demo) readBack(ctx context.Context, s *Summary) {
@@ -30,12 +34,17 @@ func (d *Demo) readBack(ctx context.Context, s *Summary) {
 }
 
 func (d *Demo) readBackFrom(ctx context.Context, c *client.Client, p place, keys []event.Key, seconds []event.IndexKey, s *Summary) {
+	failed := 0 // in a row
 	for _, key := range keys {
 		rec, err := c.Get(ctx, bucket.DefaultType, bucket.Events, key.String())
 		if err != nil {
 			d.ledger.noteReadBack(p.name, key, 0, err)
+			if failed++; failed == maxFailed {
+				return // each takes its time, and all is said
+			}
 			continue
 		}
+		failed = 0
 		d.ledger.noteReadBack(p.name, key, object.Checksum(rec.Value()), nil)
 		rec.Release()
 		s.ReadBack++
