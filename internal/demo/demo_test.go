@@ -30,15 +30,15 @@ func TestMain(m *testing.M) {
 // A node that does not start must be told, with what it said, and its log kept.
 func TestNodeThatEnds(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	d, err := New(Options{For: 3 * time.Second, EventsPerSecond: 100, Nodes: 2, Kill: time.Second, Program: os.Args[0], Environ: []string{brokenNode}})
+	d, err := New(Options{For: 3 * time.Second, EventsPerSecond: 100, Kill: time.Second, Program: os.Args[0], Environ: []string{brokenNode}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = d.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "demo-1 has ended") || !strings.Contains(err.Error(), "demo-2 ended by itself: exit status 3") {
+	if err == nil || !strings.Contains(err.Error(), "demo-1 has ended") || !strings.Contains(err.Error(), "demo-1 ended by itself: exit status 3") {
 		t.Errorf("got %v", err)
 	}
-	if logs := d.Logs(); strings.Count(logs, "this is no node\n") != 2 {
+	if logs := d.Logs(); !strings.HasSuffix(logs, "this is no node\n") {
 		t.Errorf("the logs are %q", logs)
 	}
 }
