@@ -19,9 +19,11 @@ type core struct {
 	toRead []event.IndexKey
 	held   int64 // bytes of bodies that wait in all feeds
 	counts Counters
+
+	demanded func() // called when feeds has changed
 }
 
-func newCore(cfg Config) *core { return &core{cfg: cfg} }
+func newCore(cfg Config) *core { return &core{cfg: cfg, demanded: func() {}} }
 
 // publish offers what is new in a delta to the feeds that are live.
 func (c *core) publish(nowMillis int64, u *Update) {
@@ -173,6 +175,7 @@ func (c *core) subscribe(nowMillis int64, f *feed) bool {
 	}
 	c.feeds = append(c.feeds, f)
 	c.join(f)
+	c.demanded()
 	return true
 }
 
@@ -189,6 +192,7 @@ func (c *core) unsubscribe(f *feed) {
 	if len(c.feeds) == 0 {
 		c.window, c.toRead = nil, nil
 	}
+	c.demanded()
 }
 
 // join makes a feed live that has reached the window: it is offered what it lacks
