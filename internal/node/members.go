@@ -127,24 +127,29 @@ func (n *Node) closePeers() error {
 }
 
 // A door sends a request to where its operation belongs: other nodes' requests
-// to the replicas, all others to the native door.
-type door struct{ users, nodes wire.Handler }
+// to the replicas, their subscriptions to the pushes, all others to the native
+// door.
+type door struct {
+	users, nodes wire.Handler
+	pushes       *peer.PushHandler
+}
 
 // ServeWire implements wire.Handler.
 func (d door) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, error) {
-	if peer.Serves(r.Op) {
+	switch {
+	case r.Op == peer.OpPut && d.pushes.Subscribed():
+		return d.nodes.ServeWire(withSender(ctx, r), r)
+	case peer.Serves(r.Op):
 		return d.nodes.ServeWire(ctx, r)
+	case peer.Pushes(r.Op):
+		return d.pushes.ServeWire(ctx, r)
 	}
 	return d.users.ServeWire(ctx, r)
 }
 
 // A peerLocal is this node's replicas as other nodes ask them. It is a
 // [peer.Local].
-type peerLocal struct {
-	*localReplica
-	me      ring.NodeID
-	publish func(event.IndexKey, index.Row)
-}
+type peerLocal struct{ *localReplica }
 
 // Judge compares histories. Membership is a list that all nodes share, so there
 // is one history; a node with another was given another list, and one that asks
@@ -160,18 +165,9 @@ func (l peerLocal) Judge(theirs ring.Version, ref peer.Ref) peer.Judgement {
 	return peer.Same
 }
 
-// Put stores a record. What an index delta says is told to the tails of this
-// node: its coordinator tells only its own.
-func (l peerLocal) Put(_ context.Context, hash uint64, rec object.Record) error {
-	if rec.Kind != object.Delta {
-		_, err := l.vnodes.Put(l.now(), rec)
-		return err
-	}
-	key, delta, err := l.appendDelta(hash, rec)
-	if err == nil {
-		l.publish(key, delta)
-	}
-	return err
+// Put stores a record.
+func (l peerLocal) Put(ctx context.Context, hash uint64, rec object.Record) error {
+	return l.put(senderOf(ctx), hash, rec)
 }
 
 // Get reads a record, or its header alone.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
 	"github.com/mayflydb/mayfly/vnode"
@@ -28,11 +29,15 @@ type snapshot struct {
 	buffers int64
 	bytes   int64
 	dcs     int
+	pushed  peer.PushStats
+	follows peer.FollowStats
+	bodies  bodyStats
 	disks   []bitcask.Stats
 }
 
 func (n *Node) snapshot() snapshot {
 	s := snapshot{ready: n.Ready(), vnodes: n.vnodes.Stats(), tail: n.hub.Counters(), wire: n.server.Stats(), dcs: len(n.store.dcs.names())}
+	s.pushed, s.follows, s.bodies = n.pushes.door.Stats(), n.pushes.received.Stats(), n.pushes.bodies.stats()
 	for _, d := range n.disks {
 		s.disks = append(s.disks, d.Stats())
 	}

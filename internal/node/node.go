@@ -14,9 +14,7 @@ import (
 	"syscall"
 
 	"github.com/mayflydb/mayfly/bitcask"
-	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/bucket"
-	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/native"
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/internal/peer"
@@ -41,6 +39,7 @@ type Node struct {
 	coord    *replication.Coordinator
 	store    *Store
 	hub      *tail.Hub
+	pushes   *pushes
 	server   *wire.Server
 	listener net.Listener
 
@@ -137,7 +136,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
-	n.local = &localReplica{n.vnodes, n.ring, n.cfg.Now}
+	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now}
 	if err := n.openPeers(); err != nil {
 		return err
 	}
@@ -150,6 +149,8 @@ func (n *Node) open() error {
 	n.store = newStore(n, n.coord, dcs)
 	n.hub = tail.New(tailSource{n.store}, n.tailConfig(), n.cfg.Log)
 	n.store.hub = n.hub
+	n.pushes = newPushes(n)
+	n.local.pushes = n.pushes
 	return nil
 }
 
@@ -195,15 +196,16 @@ func (n *Node) serve() {
 			}
 		})
 	}
+	n.wg.Go(func() { n.pushes.run(ctx) })
 	n.wg.Go(func() { n.upkeep(ctx) })
 }
 
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
-	local := peerLocal{n.local, n.id, func(key event.IndexKey, delta index.Row) { n.store.publish(key, delta, nil) }}
 	return door{
-		users: native.NewHandler(n.store),
-		nodes: peer.NewHandler(peer.HandlerConfig{Local: local, Cluster: clusterID(n.cfg.Cluster)}),
+		users:  native.NewHandler(n.store),
+		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: clusterID(n.cfg.Cluster)}),
+		pushes: n.pushes.door,
 	}
 }
 
@@ -253,6 +255,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.ready.Store(false)
 	n.stop()
 	n.hub.Close() // its readers are handlers of the server
+	n.pushes.door.Close()
 	faults := []error{n.server.Shutdown(ctx)}
 	n.wg.Wait()
 	return errors.Join(append(faults, n.coord.Close(ctx), n.closePeers(), n.closeDisks())...)

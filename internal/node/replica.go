@@ -16,20 +16,33 @@ import (
 // the caller's goroutine and has answered when it returns. It is a
 // [replication.Replica].
 type localReplica struct {
+	me      ring.NodeID
 	vnodes  *vnode.Set
 	history func() *ring.History
 	now     func() time.Time
+	pushes  *pushes
 }
 
 // Put stores a value, a tombstone, or a delta of the index.
 func (l *localReplica) Put(ask replication.Ask, rec object.Record, done func(uint64, *object.Error)) {
-	var err error
-	if rec.Kind == object.Delta {
-		_, _, err = l.appendDelta(ask.Hash, rec)
-	} else {
-		_, err = l.vnodes.Put(l.now(), rec)
+	done(ask.Call, object.AsError(l.put(l.me, ask.Hash, rec)))
+}
+
+// put stores a record that a coordinator on that node has sent, and has those who
+// follow told of it.
+func (l *localReplica) put(from ring.NodeID, hash uint64, rec object.Record) error {
+	if rec.Kind != object.Delta {
+		_, err := l.vnodes.Put(l.now(), rec)
+		if err == nil {
+			l.pushes.stored(from, hash, rec)
+		}
+		return err
 	}
-	done(ask.Call, object.AsError(err))
+	key, delta, err := l.appendDelta(hash, rec)
+	if err == nil {
+		l.pushes.accepted(from, key, delta)
+	}
+	return err
 }
 
 // appendDelta adds to an index row and returns which, and what it says.
