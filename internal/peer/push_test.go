@@ -55,6 +55,9 @@ func (s *fakeSink) PushedBody(key event.Key, rec object.Record) {
 	s.mu.Lock()
 	s.bodies = append(s.bodies, rec.Retain())
 	s.mu.Unlock()
+	if rec.Buf == nil {
+		panic("a blob that cannot be retained")
+	}
 	s.note("body " + key.String())
 }
 
@@ -311,6 +314,20 @@ func TestSubscriberVanishes(t *testing.T) {
 			f.Close()
 			r.close()
 		})
+	})
+}
+
+// TestPushAfterTheEnd: who still had the subscriber in hand when it left pushes
+// into nothing.
+func TestPushAfterTheEnd(t *testing.T) {
+	noBuffersLeft(t, func() {
+		s := &subscriber{wake: make(chan struct{}, 1), queue: pushQueue{maxItems: 9, maxBytes: 1 << 20}}
+		add := func() {
+			s.add(push{meta: bodyMeta, piece: wire.Piece{Bytes: []byte{1}, Buf: object.NewBuffer(1)}, body: true})
+		}
+		add()
+		s.leave()
+		add()
 	})
 }
 
