@@ -303,6 +303,10 @@ func TestPushesFollowDemand(t *testing.T) {
 	if hub.pushes.wanted.Load() != nil {
 		t.Error("something is still wanted")
 	}
+	hub.pushes.bodies.keep(time.Now(), blob(t, time.Now().Unix(), 2, "y"))
+	if s := hub.pushes.bodies.stats(); s.items != 0 {
+		t.Errorf("a blob is kept for nobody: %+v", s)
+	}
 }
 
 // TestPushingNodeGoesAway: of what is acknowledged, a tail loses nothing and gets
