@@ -1,6 +1,7 @@
 package object
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -110,8 +111,9 @@ func (e *Error) Unwrap() error { return e.Cause }
 // Is reports whether target is e's Code, so that errors.Is(err, CodeExpired) works.
 func (e *Error) Is(target error) bool { c, ok := target.(Code); return ok && c == e.Code }
 
-// AsError returns err as an *Error, wrapping what is not one as an internal
-// failure that may have been done. A nil err gives nil.
+// AsError returns err as an *Error. What is not one may have been done: a deadline
+// that has passed is CodeDeadline, everything else an internal failure. A nil err
+// gives nil.
 func AsError(err error) *Error {
 	if err == nil {
 		return nil
@@ -119,5 +121,9 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	return &Error{Code: CodeInternal, Outcome: MaybeDone, Message: err.Error(), Cause: err}
+	code := CodeInternal
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = CodeDeadline // a replica's time is over when its caller's is: both must say the same
+	}
+	return &Error{Code: code, Outcome: MaybeDone, Message: err.Error(), Cause: err}
 }

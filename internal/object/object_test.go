@@ -2,6 +2,7 @@ package object
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -249,6 +250,9 @@ func TestErrors(t *testing.T) {
 	}
 	if e := AsError(cause); e.Code != CodeInternal || e.Outcome != MaybeDone {
 		t.Errorf("an unknown error is taken for %v, %v: it must not promise anything", e.Code, e.Outcome)
+	}
+	if e := AsError(fmt.Errorf("waiting: %w", context.DeadlineExceeded)); e.Code != CodeDeadline || e.Outcome != MaybeDone {
+		t.Errorf("AsError of a deadline gave %v, %v", e.Code, e.Outcome)
 	}
 	if AsError(nil) != nil {
 		t.Error("AsError of nil is an error")
