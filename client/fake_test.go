@@ -156,6 +156,10 @@ func (s *fakeStore) Info(context.Context) (proto.Info, error) {
 	return proto.Info{Name: "fake", NowMicros: time.Now().UnixMicro()}, nil
 }
 
+func (s *fakeStore) History(context.Context) (proto.History, error) {
+	return proto.History{}, object.Errorf(object.CodeUnsupported, object.NotDone, "this node tells no history")
+}
+
 // hubSource is the store as the hub reads it.
 type hubSource struct{ *fakeStore }
 

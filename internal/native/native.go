@@ -44,6 +44,9 @@ type Store interface {
 
 	// Info tells about the node and its buckets.
 	Info(ctx context.Context) (proto.Info, error)
+
+	// History tells who owns what, and where the members are.
+	History(ctx context.Context) (proto.History, error)
 }
 
 // A Handler serves the native protocol over a Store. It is a [wire.Handler].
@@ -71,6 +74,8 @@ func (h *Handler) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, 
 		return h.tail(ctx, r)
 	case proto.OpInfo:
 		return h.info(ctx)
+	case proto.OpHistory:
+		return h.history(ctx)
 	}
 	return wire.Answer{}, object.Errorf(object.CodeUnsupported, object.NotDone, "operation %d is not known to this node: use a client of its version", r.Op)
 }
@@ -195,4 +200,12 @@ func (h *Handler) info(ctx context.Context) (wire.Answer, error) {
 		return wire.Answer{}, err
 	}
 	return wire.Answer{Body: wire.Piece{Bytes: b}}, nil
+}
+
+func (h *Handler) history(ctx context.Context) (wire.Answer, error) {
+	history, err := h.store.History(ctx)
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	return wire.Answer{Body: wire.Piece{Bytes: proto.AppendHistory(nil, history)}}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,6 +77,19 @@ func (s *fakeStore) Subscribe(o tail.Options) (*tail.Subscription, error) { retu
 
 func (s *fakeStore) Info(context.Context) (proto.Info, error) {
 	return proto.Info{Name: "fake"}, s.err
+}
+
+func (s *fakeStore) History(context.Context) (proto.History, error) {
+	if s.err != nil {
+		return proto.History{}, s.err
+	}
+	id := ring.NodeID{1}
+	one, _, err := ring.Claim([]ring.Node{{ID: id, Name: "fake", Weight: 1}}, 1, 1, nil)
+	if err != nil {
+		return proto.History{}, err
+	}
+	rings, err := ring.NewHistory(ring.Version{Era: 1, Index: 7}, 10, one)
+	return proto.History{Rings: rings, Addresses: []proto.Address{{Node: id, At: "fake:7070"}}}, err
 }
 
 // hubSource is what the hub reads: nothing but the one row.
@@ -169,7 +183,11 @@ func TestOperations(t *testing.T) {
 		if i, err := proto.ParseInfo(info.Body); err != nil || i.Name != "fake" {
 			t.Errorf("info: %+v, %v", i, err)
 		}
-		for _, r := range []wire.Reply{put, batch, get, head, answer, add, info} {
+		history := call(proto.OpHistory, wire.Control, nil)
+		if h, err := proto.ParseHistory(history.Body); err != nil || h.Rings.Version().Index != 7 || len(h.Addresses) != 1 || h.Addresses[0].At != "fake:7070" {
+			t.Errorf("history: %+v, %v", h, err)
+		}
+		for _, r := range []wire.Reply{put, batch, get, head, answer, add, info, history} {
 			r.Release()
 		}
 	})
@@ -234,6 +252,7 @@ func TestStoreErrorsTravel(t *testing.T) {
 			{Op: proto.OpRow, Class: wire.Get, Meta: []byte("1:ams")},
 			{Op: proto.OpAppendIndex, Class: wire.Ingest, Meta: []byte("1:ams"), Body: []wire.Piece{{Bytes: row}}},
 			{Op: proto.OpInfo, Class: wire.Control},
+			{Op: proto.OpHistory, Class: wire.Control},
 		} {
 			_, err := c.Call(t.Context(), &call)
 			if e, ok := errors.AsType[*object.Error](err); !ok || e.Code != object.CodeLowSpace || e.Outcome != object.MaybeDone {

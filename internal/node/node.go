@@ -203,7 +203,7 @@ func (n *Node) serve() {
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
 	return door{
-		users:  native.NewHandler(n.store),
+		users:  native.NewHandler(clientStore{n.store, n}),
 		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: clusterID(n.cfg.Cluster)}),
 		pushes: n.pushes.door,
 	}

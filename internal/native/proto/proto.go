@@ -17,6 +17,7 @@
 //	7   append index  meta: an index key; body: a row      –
 //	8   tail          meta: tail options                   messages: meta an item, body its record
 //	9   info          –                                    body: msgpack of [Info]
+//	10  history       –                                    body: see AppendHistory
 package proto
 
 import (
@@ -39,6 +40,7 @@ const (
 	OpAppendIndex uint8 = 7
 	OpTail        uint8 = 8
 	OpInfo        uint8 = 9
+	OpHistory     uint8 = 10
 )
 
 // MaxBatch bounds the records of one batch; their bytes are bounded by the
