@@ -26,19 +26,19 @@ func (c *Client) PutBatch(ctx context.Context, recs []object.Record) []error {
 	errs := make([]error, len(recs))
 	if n, size := firstPart(recs); n == len(recs) {
 		if n > 0 {
-			c.putPart(ctx, recs, errs, size)
+			c.putPart(ctx, recs, errs, size, 0)
 		}
 		return errs
 	}
 	var wg sync.WaitGroup
 	turns := make(chan struct{}, maxParts)
-	for from := 0; from < len(recs); {
+	for from, number := 0, 0; from < len(recs); number++ {
 		n, size := firstPart(recs[from:])
 		part, partErrs := recs[from:from+n], errs[from:from+n]
 		turns <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turns }()
-			c.putPart(ctx, part, partErrs, size)
+			c.putPart(ctx, part, partErrs, size, number)
 		})
 		from += n
 	}
@@ -59,10 +59,14 @@ func firstPart(recs []object.Record) (n, size int) {
 	return n, size
 }
 
-// putPart stores what fits into one request.
-func (c *Client) putPart(ctx context.Context, recs []object.Record, errs []error, size int) {
+// putPart stores what fits into one request. It goes to an owner of the index row
+// that it adds to, which so writes that in one step of its own; the parts of a
+// large batch go to each of the owners in turn.
+func (c *Client) putPart(ctx context.Context, recs []object.Record, errs []error, size, number int) {
 	b := newBatch(recs, errs)
-	err := c.do(ctx, &request{what: "batch", bytes: size, cost: int64(size), try: b.try})
+	err := c.do(ctx, &request{
+		what: "batch", plan: plan{about: batchName(recs), part: number}, bytes: size, cost: int64(size), ask: b.ask, take: b.take,
+	})
 	b.close(err)
 }
 
@@ -82,9 +86,8 @@ func newBatch(recs []object.Record, errs []error) *batch {
 	return b
 }
 
-// try sends the records that are still open. It returns an error if any of them
-// deserves another attempt.
-func (b *batch) try(ctx context.Context, conn *wire.Conn) error {
+// ask sends the records that are still open.
+func (b *batch) ask(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
 	sent := make([]object.Record, len(b.open))
 	pieces := make([]wire.Piece, len(b.open))
 	for j, i := range b.open {
@@ -94,16 +97,8 @@ func (b *batch) try(ctx context.Context, conn *wire.Conn) error {
 	reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpPutBatch, Class: wire.Ingest, Meta: proto.AppendSizes(nil, sent), Body: pieces})
 	if err != nil {
 		b.fail(object.AsError(err))
-		return err
 	}
-	defer reply.Release()
-	failures, err := proto.ParseFailures(reply.Body, len(sent))
-	if err != nil {
-		e := object.Errorf(object.CodeCorrupt, object.MaybeDone, "the answer to a batch of %d records: %w", len(sent), err)
-		b.fail(e)
-		return e
-	}
-	return b.take(failures)
+	return reply, err
 }
 
 // fail notes an attempt that failed as a whole.
@@ -115,7 +110,14 @@ func (b *batch) fail(e *object.Error) {
 
 // take notes an attempt's answer, and returns the error of one of the records
 // that deserve another.
-func (b *batch) take(failures []error) (again error) {
+func (b *batch) take(reply *wire.Reply) (again error) {
+	defer reply.Release()
+	failures, err := proto.ParseFailures(reply.Body, len(b.open))
+	if err != nil {
+		e := object.Errorf(object.CodeCorrupt, object.MaybeDone, "the answer to a batch of %d records: %w", len(b.open), err)
+		b.fail(e)
+		return e
+	}
 	left := b.open[:0]
 	for j, i := range b.open {
 		e := object.AsError(failures[j])

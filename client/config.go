@@ -12,7 +12,10 @@ import (
 // Config says whom a Client talks to and what it may use. Fields without
 // "required" have a default.
 type Config struct {
-	Addrs   []string // required: nodes' native addresses, "host:port"; any order
+	// Addrs are native addresses of nodes, "host:port", in any order; required, at
+	// most MaxAddrs. One is enough: the others are learnt from the first that answers,
+	// and several keep the start from depending on that one.
+	Addrs   []string
 	User    string   // this program's name, for the nodes' logs; at most 255 bytes
 	Cluster [16]byte // the cluster's id; zero takes any
 
@@ -34,10 +37,17 @@ type Config struct {
 	// new ones at a tenth of a repetition each. Default 20. Reaching a node after
 	// another could not be connected to costs nothing.
 	RetryBudget int
+	// HedgeLeast and HedgeMost bound how long a read waits for its answer before one
+	// more node is asked: between them it is the 95th percentile of recent answers.
+	// A second question costs a repetition of the budget. Default 5 ms and 500 ms.
+	HedgeLeast, HedgeMost time.Duration
 
 	Log *slog.Logger     // default: discards
 	Now func() time.Time // the clock that stamps objects; default time.Now
 }
+
+// MaxAddrs bounds the addresses of a Config.
+const MaxAddrs = 1024
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Timeout, 5*time.Second)
@@ -46,6 +56,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Conns, 2)
 	setDefault(&c.MaxInFlightBytes, 64<<20)
 	setDefault(&c.RetryBudget, 20)
+	setDefault(&c.HedgeLeast, 5*time.Millisecond)
+	setDefault(&c.HedgeMost, max(500*time.Millisecond, c.HedgeLeast))
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -72,6 +84,7 @@ func (c Config) Validate() error {
 		}
 	}
 	fault(len(c.Addrs) == 0, "no address of a node is given: name at least one, such as 127.0.0.1:7070")
+	fault(len(c.Addrs) > MaxAddrs, "%d addresses; at most %d are taken, and one is enough", len(c.Addrs), MaxAddrs)
 	for i, a := range c.Addrs {
 		_, _, err := net.SplitHostPort(a)
 		fault(err != nil, "%q is not host:port", a)
@@ -82,5 +95,6 @@ func (c Config) Validate() error {
 	fault(c.Conns < 0 || c.Conns > 64, "%d connections to a node; 1 to 64 are taken", c.Conns)
 	fault(c.MaxInFlightBytes < 0, "a negative bound of bytes in flight")
 	fault(c.RetryBudget < 0, "a negative budget of repetitions")
+	fault(c.HedgeLeast < 0 || c.HedgeMost < c.HedgeLeast, "a second node is asked after %v at least and %v at most: give positive times, the first not above the second", c.HedgeLeast, c.HedgeMost)
 	return errors.Join(faults...)
 }

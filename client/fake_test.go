@@ -21,6 +21,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -153,11 +154,27 @@ func (s *fakeStore) AppendIndex(_ context.Context, key event.IndexKey, delta ind
 func (s *fakeStore) Subscribe(o tail.Options) (*tail.Subscription, error) { return s.hub.Subscribe(o) }
 
 func (s *fakeStore) Info(context.Context) (proto.Info, error) {
-	return proto.Info{Name: "fake", NowMicros: time.Now().UnixMicro()}, nil
+	return proto.Info{Name: "fake", NowMicros: time.Now().UnixMicro(), Buckets: slices.Collect(bucket.DefaultSet().All())}, nil
 }
 
 func (s *fakeStore) History(context.Context) (proto.History, error) {
 	return proto.History{}, object.Errorf(object.CodeUnsupported, object.NotDone, "this node tells no history")
+}
+
+// A nodeStore is the store as one node shows it, which has a history of its own.
+type nodeStore struct {
+	*fakeStore
+	n    *fakeNet
+	node *fakeNode
+}
+
+func (s nodeStore) History(ctx context.Context) (proto.History, error) {
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	if s.node.history.Rings == nil {
+		return s.fakeStore.History(ctx)
+	}
+	return s.node.history, nil
 }
 
 // hubSource is the store as the hub reads it.
@@ -180,11 +197,20 @@ func (s hubSource) DCs() []string {
 // A fakeNet is a network of pipes with nodes on it.
 type fakeNet struct {
 	store    *fakeStore
-	maxConns int // of a node that is started; 0 is the server's default
+	maxConns int     // of a node that is started; 0 is the server's default
+	cluster  wire.ID // the same
 
 	mu     sync.Mutex
 	nodes  map[string]*fakeNode
 	dialed map[string]int
+	alias  map[string]string // other addresses of nodes
+	asked  map[string][]question
+}
+
+// A question is a request as a node saw it.
+type question struct {
+	op   uint8
+	meta string
 }
 
 // A fakeNode is a server on a fakeNet.
@@ -192,14 +218,16 @@ type fakeNode struct {
 	server *wire.Server
 	conns  map[net.Conn]struct{}
 	serves sync.WaitGroup
-	// intercept, if set, sees a request before the door; handled says that the door
-	// does not.
+	// history is what the node tells; without rings it does not know the question.
+	history proto.History
+	// intercept, if set, sees a request before the door, unless it is for the
+	// history; handled says that the door does not.
 	intercept func(ctx context.Context, r *wire.Request) (a wire.Answer, handled bool, err error)
 	after     func(r *wire.Request) // if set, called when the door has served a request and before it is answered
 }
 
 func newFakeNet(addresses ...string) *fakeNet {
-	n := &fakeNet{store: newFakeStore(), nodes: make(map[string]*fakeNode), dialed: make(map[string]int)}
+	n := &fakeNet{store: newFakeStore(), nodes: make(map[string]*fakeNode), dialed: make(map[string]int), asked: make(map[string][]question)}
 	for _, a := range addresses {
 		n.start(a)
 	}
@@ -208,14 +236,24 @@ func newFakeNet(addresses ...string) *fakeNet {
 
 func (n *fakeNet) start(address string) *fakeNode {
 	node := &fakeNode{conns: make(map[net.Conn]struct{})}
-	door := native.NewHandler(n.store)
+	door := native.NewHandler(nodeStore{n.store, n, node})
 	node.server = wire.NewServer(wire.ServerConfig{
-		Hello: wire.Hello{Node: wire.ID{1}, Name: address}, MaxConns: n.maxConns,
+		Hello: wire.Hello{Node: wire.ID(idOf(address)), Name: address, Cluster: n.cluster}, MaxConns: n.maxConns,
+		History: func() (h wire.History) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if node.history.Rings != nil {
+				v := node.history.Rings.Version()
+				h = wire.History{Era: v.Era, Index: v.Index}
+			}
+			return h
+		},
 		Handler: handlerFunc(func(ctx context.Context, r *wire.Request) (wire.Answer, error) {
 			n.mu.Lock()
 			intercept, after := node.intercept, node.after
+			n.asked[address] = append(n.asked[address], question{r.Op, string(r.Meta)})
 			n.mu.Unlock()
-			if intercept != nil {
+			if intercept != nil && r.Op != proto.OpHistory {
 				if a, handled, err := intercept(ctx, r); handled {
 					return a, err
 				}
@@ -272,6 +310,9 @@ func (n *fakeNet) dial(_ context.Context, address string) (net.Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dialed[address]++
+	if to, ok := n.alias[address]; ok {
+		address = to
+	}
 	node := n.nodes[address]
 	if node == nil {
 		return nil, errors.New("connection refused")
@@ -291,6 +332,41 @@ func (n *fakeNet) dials(address string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.dialed[address]
+}
+
+// idOf is the id of the node at an address.
+func idOf(address string) (id ring.NodeID) {
+	copy(id[:], address)
+	return id
+}
+
+// tell gives nodes a history.
+func (n *fakeNet) tell(h proto.History, addresses ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range addresses {
+		n.nodes[a].history = h
+	}
+}
+
+// forget forgets what nodes were asked.
+func (n *fakeNet) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.asked)
+}
+
+// count returns how many questions came to a node, those for history and
+// information left out.
+func (n *fakeNet) count(address string) (c int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, q := range n.asked[address] {
+		if q.op != proto.OpHistory && q.op != proto.OpInfo {
+			c++
+		}
+	}
+	return c
 }
 
 func (n *fakeNet) close() {

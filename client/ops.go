@@ -29,31 +29,34 @@ func (c *Client) Put(ctx context.Context, o Object) error {
 // caller's.
 func (c *Client) PutRecord(ctx context.Context, rec object.Record) error {
 	size := len(rec.Raw())
-	return c.do(ctx, &request{what: "put", bytes: size, cost: int64(size), try: func(ctx context.Context, conn *wire.Conn) error {
-		reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpPut, Class: wire.Ingest, Body: []wire.Piece{{Bytes: rec.Raw(), Buf: rec.Buf}}})
-		reply.Release()
-		return err
-	}})
+	return c.do(ctx, &request{
+		what: "put", plan: plan{about: recordName(&rec)}, bytes: size, cost: int64(size),
+		ask: func(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+			return conn.Call(ctx, &wire.Call{Op: proto.OpPut, Class: wire.Ingest, Body: []wire.Piece{{Bytes: rec.Raw(), Buf: rec.Buf}}})
+		},
+	})
 }
 
 // Get returns an object with its value, whose checksum has been verified. The
 // caller releases the record. Errors that are answers: CodeAbsent, CodeExpired.
 // CodeUnknown means that whether it is there cannot be told now.
 func (c *Client) Get(ctx context.Context, bucketType, name, key string) (rec object.Record, err error) {
-	meta, err := appendName(bucketType, name, key)
+	meta, about, err := appendName(bucketType, name, key)
 	if err != nil {
 		return object.Record{}, err
 	}
-	err = c.do(ctx, &request{what: "get", reads: true, cost: expectedAnswer, try: func(ctx context.Context, conn *wire.Conn) error {
-		reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpGet, Class: wire.Get, Meta: meta})
-		if err != nil {
+	err = c.do(ctx, &request{
+		what: "get", plan: plan{about: about}, reads: true, cost: expectedAnswer, latency: &c.latencies.get,
+		ask: func(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+			return conn.Call(ctx, &wire.Call{Op: proto.OpGet, Class: wire.Get, Meta: meta})
+		},
+		take: func(reply *wire.Reply) (err error) {
+			if rec, err = c.checked(reply, bucketType, name, key); err != nil {
+				reply.Release()
+			}
 			return err
-		}
-		if rec, err = c.checked(&reply, bucketType, name, key); err != nil {
-			reply.Release()
-		}
-		return err
-	}})
+		},
+	})
 	return rec, err
 }
 
@@ -90,24 +93,26 @@ func names(h *object.Header, bucketType, name, key string) bool {
 
 // Head returns an object's header. Errors are those of Get.
 func (c *Client) Head(ctx context.Context, bucketType, name, key string) (h object.Header, err error) {
-	meta, err := appendName(bucketType, name, key)
+	meta, about, err := appendName(bucketType, name, key)
 	if err != nil {
 		return object.Header{}, err
 	}
-	err = c.do(ctx, &request{what: "head", reads: true, try: func(ctx context.Context, conn *wire.Conn) error {
-		reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpHead, Class: wire.Get, Meta: meta})
-		if err != nil {
-			return err
-		}
-		defer reply.Release()
-		if h, _, err = object.ParseHeader(bytes.Clone(reply.Body)); err == nil && !names(&h, bucketType, name, key) {
-			err = errors.New("it is another object's")
-		}
-		if err != nil {
-			return object.Errorf(object.CodeCorrupt, object.NotDone, "the answer for %q was damaged: %w", key, err)
-		}
-		return nil
-	}})
+	err = c.do(ctx, &request{
+		what: "head", plan: plan{about: about}, reads: true, latency: &c.latencies.head,
+		ask: func(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+			return conn.Call(ctx, &wire.Call{Op: proto.OpHead, Class: wire.Get, Meta: meta})
+		},
+		take: func(reply *wire.Reply) (err error) {
+			defer reply.Release()
+			if h, _, err = object.ParseHeader(bytes.Clone(reply.Body)); err == nil && !names(&h, bucketType, name, key) {
+				err = errors.New("it is another object's")
+			}
+			if err != nil {
+				return object.Errorf(object.CodeCorrupt, object.NotDone, "the answer for %q was damaged: %w", key, err)
+			}
+			return nil
+		},
+	})
 	return h, err
 }
 
@@ -131,12 +136,15 @@ func (c *Client) Delete(ctx context.Context, bucketType, name, key string) error
 	return c.PutRecord(ctx, rec)
 }
 
-func appendName(bucketType, name, key string) ([]byte, error) {
+// appendName encodes the name of an object, and returns it as it is placed.
+func appendName(bucketType, name, key string) (meta []byte, about proto.Name, err error) {
 	bucketType = cmp.Or(bucketType, bucket.DefaultType)
 	if err := errors.Join(bucket.CheckNames(bucketType, name), bucket.CheckKey(key)); err != nil {
-		return nil, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+		return nil, proto.Name{}, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
-	return proto.AppendName(nil, proto.Name{Type: []byte(bucketType), Bucket: []byte(name), Key: []byte(key)}), nil
+	meta = proto.AppendName(nil, proto.Name{Type: []byte(bucketType), Bucket: []byte(name), Key: []byte(key)})
+	about, err = proto.ParseName(meta)
+	return meta, objectName(about), err
 }
 
 // Row returns the index row of a second of a dc: which blobs it has, and which
@@ -145,23 +153,26 @@ func (c *Client) Row(ctx context.Context, key event.IndexKey) (row index.Row, ce
 	if err := key.Validate(); err != nil {
 		return index.Row{}, false, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
-	err = c.do(ctx, &request{what: "row", reads: true, cost: expectedAnswer, try: func(ctx context.Context, conn *wire.Conn) error {
-		reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpRow, Class: wire.Get, Meta: key.AppendTo(nil)})
-		if err != nil {
-			return err
-		}
-		defer reply.Release()
-		if certain, err = proto.ParseRowMeta(reply.Meta, reply.Body); err == nil {
-			row, err = index.ParseRow(reply.Body)
-		}
-		if err == nil {
-			err = row.ValidateFor(key)
-		}
-		if err != nil {
-			return object.Errorf(object.CodeCorrupt, object.NotDone, "the answer for row %v was damaged: %w", key, err)
-		}
-		return nil
-	}})
+	about := rowName(key)
+	err = c.do(ctx, &request{
+		what: "row", plan: plan{about: about}, reads: true, cost: expectedAnswer, latency: &c.latencies.row,
+		ask: func(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+			return conn.Call(ctx, &wire.Call{Op: proto.OpRow, Class: wire.Get, Meta: about.Key})
+		},
+		take: func(reply *wire.Reply) (err error) {
+			defer reply.Release()
+			if certain, err = proto.ParseRowMeta(reply.Meta, reply.Body); err == nil {
+				row, err = index.ParseRow(reply.Body)
+			}
+			if err == nil {
+				err = row.ValidateFor(key)
+			}
+			if err != nil {
+				return object.Errorf(object.CodeCorrupt, object.NotDone, "the answer for row %v was damaged: %w", key, err)
+			}
+			return nil
+		},
+	})
 	if err != nil {
 		return index.Row{}, false, err
 	}
@@ -194,32 +205,42 @@ func (c *Client) AppendIndex(ctx context.Context, key event.IndexKey, delta inde
 	if err := errors.Join(key.Validate(), delta.ValidateFor(key)); err != nil {
 		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
-	body := index.AppendRow(nil, delta)
-	return c.do(ctx, &request{what: "index entry", bytes: len(body), try: func(ctx context.Context, conn *wire.Conn) error {
-		reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpAppendIndex, Class: wire.Ingest, Meta: key.AppendTo(nil), Body: []wire.Piece{{Bytes: body}}})
-		reply.Release()
-		return err
-	}})
+	body, about := index.AppendRow(nil, delta), rowName(key)
+	return c.do(ctx, &request{
+		what: "index entry", plan: plan{about: about}, bytes: len(body),
+		ask: func(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+			return conn.Call(ctx, &wire.Call{Op: proto.OpAppendIndex, Class: wire.Ingest, Meta: about.Key, Body: []wire.Piece{{Bytes: body}}})
+		},
+	})
 }
 
 // Info asks one of the nodes about itself and its buckets.
 func (c *Client) Info(ctx context.Context) (info proto.Info, err error) {
-	err = c.do(ctx, &request{what: "request for information", reads: true, try: func(ctx context.Context, conn *wire.Conn) error {
-		info, err = callInfo(ctx, conn)
+	err = c.do(ctx, &request{what: "request for information", reads: true, ask: askInfo, take: func(reply *wire.Reply) (err error) {
+		info, err = takeInfo(reply)
 		return err
 	}})
 	return info, err
 }
 
-func callInfo(ctx context.Context, conn *wire.Conn) (proto.Info, error) {
-	reply, err := conn.Call(ctx, &wire.Call{Op: proto.OpInfo, Class: wire.Control})
-	if err != nil {
-		return proto.Info{}, err
-	}
+func askInfo(ctx context.Context, conn *wire.Conn) (wire.Reply, error) {
+	return conn.Call(ctx, &wire.Call{Op: proto.OpInfo, Class: wire.Control})
+}
+
+func takeInfo(reply *wire.Reply) (proto.Info, error) {
 	defer reply.Release()
 	info, err := proto.ParseInfo(reply.Body)
 	if err != nil {
 		return proto.Info{}, object.Errorf(object.CodeCorrupt, object.NotDone, "the node's information: %w", err)
 	}
 	return info, nil
+}
+
+// callInfo asks the node at the other end about itself.
+func callInfo(ctx context.Context, conn *wire.Conn) (proto.Info, error) {
+	reply, err := askInfo(ctx, conn)
+	if err != nil {
+		return proto.Info{}, err
+	}
+	return takeInfo(&reply)
 }

@@ -20,6 +20,7 @@ const (
 	bulkBytes      = 1 << 20               // what is larger goes over the bulk connection
 	retryCost      = 10                    // in tenths: each call earns one
 	expectedAnswer = 512 << 10             // bytes accounted for an answer whose size is not known
+	maxReroutes    = 3                     // repetitions of a call that cost nothing because the ring had changed
 )
 
 // A retryBudget bounds repetitions to a share of the calls: when everything
@@ -57,11 +58,18 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 // do no harm: that is so of all operations.
 type request struct {
 	what  string // "put", for messages
+	plan  plan   // whom to ask
 	reads bool   // it changes nothing: its failures are "not done"
 	bytes int    // sent in one attempt
 	cost  int64  // bytes in flight it is accounted for
-	// try makes one attempt. Errors are object.Errors.
-	try func(ctx context.Context, conn *wire.Conn) error
+	// latency is how long such questions take, of those that are put to a second
+	// node if the first is slow; nil of others.
+	latency *latency
+	// ask puts the question. Errors are object.Errors. With latency it may run twice
+	// at once, and once more after the call has ended.
+	ask func(ctx context.Context, conn *wire.Conn) (wire.Reply, error)
+	// take, if set, takes over the answer that counts, or says why it is none.
+	take func(reply *wire.Reply) error
 }
 
 // do makes attempts until one is answered for good, the time or the budget runs
@@ -91,9 +99,10 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 		give = d
 	}
 	var first, last *object.Error // of attempts: first that may have been done, and the latest
-	pause, from := firstPause, c.next.Add(1)
-	for n := uint32(0); ; n++ {
-		err := c.attempt(ctx, r, from+n, give)
+	pause, reroutes := firstPause, 0
+	r.plan.turn = c.next.Add(1)
+	for n := 1; ; n++ {
+		err := c.attempt(ctx, r, give)
 		if err == nil {
 			return nil
 		}
@@ -104,12 +113,17 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 		if !last.Code.Retryable() || c.closing.Load() || ctx.Err() != nil {
 			break
 		}
+		if last.Code == object.CodeWrongOwner && reroutes < maxReroutes && c.relearn(ctx, r.plan.last(), time.Until(give)) {
+			reroutes++
+			c.stats.rerouted.Add(1)
+			continue
+		}
 		wait := jitter(pause)
 		pause = min(2*pause, maxPause)
 		if unreached(last) {
 			// Nobody was troubled: it costs nothing, and with another address to try,
 			// no wait either.
-			if int(n)+1 < len(c.endpoints) {
+			if n < len(r.plan.t.all) {
 				wait = 0
 			}
 		} else if !c.budget.spend() {
@@ -124,43 +138,67 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 	return r.settle(first, last)
 }
 
-// attempt makes one attempt at one of the nodes.
-func (c *Client) attempt(ctx context.Context, r *request, turn uint32, give time.Time) error {
+// attempt makes one attempt at one of the nodes, or two.
+func (c *Client) attempt(parent context.Context, r *request, give time.Time) error {
 	allowed := c.cfg.AttemptTimeout + time.Duration(r.bytes)*time.Second/slowestBytes
 	deadline := time.Now().Add(allowed)
 	if give.Before(deadline) {
 		deadline = give
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	ctx, cancel := context.WithDeadline(parent, deadline)
 	defer cancel()
-	e, err := c.choose(ctx, turn)
+	e, err := c.choose(ctx, &r.plan)
 	if err != nil {
 		return err
 	}
-	conn, err := e.conn(ctx, r.bytes > bulkBytes)
-	if err != nil {
-		return err
+	var reply wire.Reply
+	if r.latency == nil || len(r.plan.t.all) == 1 {
+		reply, err = c.ask(ctx, r, e)
+	} else {
+		reply, err = c.hedged(parent, ctx, deadline, cancel, r, e)
 	}
-	return r.try(ctx, conn)
+	switch {
+	case err != nil:
+		return err
+	case r.take != nil:
+		return r.take(&reply)
+	}
+	reply.Release()
+	return nil
 }
 
-// choose returns the endpoint whose turn it is, or the next one that does not
-// rest. If all do, it waits for the first to have rested.
-func (c *Client) choose(ctx context.Context, turn uint32) (*endpoint, error) {
+// ask puts the question to one node. It may be called for one request by two
+// goroutines at once.
+func (c *Client) ask(ctx context.Context, r *request, e *endpoint) (wire.Reply, error) {
+	e.hold()
+	defer e.drop()
+	conn, err := e.conn(ctx, r.bytes > bulkBytes)
+	if err != nil {
+		return wire.Reply{}, err
+	}
+	reply, err := r.ask(ctx, conn)
+	c.heard(e, reply.History)
+	e.judge(ctx, err)
+	return reply, err
+}
+
+// choose returns whom to ask next. If nobody can be connected to it waits for the
+// first that has rested.
+func (c *Client) choose(ctx context.Context, p *plan) (*endpoint, error) {
 	for {
 		if c.closing.Load() {
 			return nil, errClosed()
 		}
-		now, soonest := time.Now(), time.Duration(0)
-		for i := range uint32(len(c.endpoints)) {
-			e := c.endpoints[(turn+i)%uint32(len(c.endpoints))]
-			rests := e.rests(now)
-			if rests <= 0 {
-				return e, nil
+		p.use(c.table.Load())
+		e, soonest := p.next(time.Now())
+		if e != nil {
+			if p.due != nil && p.due != e {
+				c.probe(p.due)
 			}
-			if soonest == 0 || rests < soonest {
-				soonest = rests
+			if p.owns(e) {
+				c.stats.routed.Add(1)
 			}
+			return e, nil
 		}
 		if !c.sleep(ctx, soonest) && ctx.Err() != nil {
 			return nil, c.unreachable()
@@ -168,10 +206,15 @@ func (c *Client) choose(ctx context.Context, turn uint32) (*endpoint, error) {
 	}
 }
 
+// chooseAny is choose for what any node is asked.
+func (c *Client) chooseAny(ctx context.Context, turn uint32) (*endpoint, error) {
+	return c.choose(ctx, &plan{turn: turn})
+}
+
 // unreachable says, for each address, why nobody can be asked there.
 func (c *Client) unreachable() error {
 	var why []error
-	for _, e := range c.endpoints {
+	for _, e := range c.table.Load().all {
 		if err := e.lastFailure(); err != nil {
 			why = append(why, err)
 		}

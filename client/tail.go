@@ -39,10 +39,12 @@ type Tail struct {
 	c      *Client
 	o      TailOptions
 	at     *cursor.Cursor // nil until it is known where the tail begins
-	turn   uint32         // which endpoint is asked next
+	first  uint32         // which endpoint was asked first
+	turn   uint32         // which is asked next
 	pause  time.Duration  // before the next attempt
 	broken bool           // it was interrupted and has got nothing since
-	conn   *wire.Conn     // its own; nil between attempts
+	via    *endpoint      // which is held; nil between attempts
+	conn   *wire.Conn     // its own; the same
 	stream *wire.Stream
 }
 
@@ -52,7 +54,8 @@ func (c *Client) Tail(o TailOptions) (*Tail, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Tail{c: c, o: o, turn: c.next.Add(1), pause: firstPause}
+	t := &Tail{c: c, o: o, first: c.next.Add(1), pause: firstPause}
+	t.turn = t.first
 	switch {
 	case o.Cursor != "":
 		at, err := cursor.Parse(o.Cursor)
@@ -215,11 +218,16 @@ func (t *Tail) take(item *Item) {
 
 // open connects to the next node and asks for what comes after the cursor.
 func (t *Tail) open(ctx context.Context) error {
-	e, err := t.c.choose(ctx, t.turn)
+	if t.turn == t.first {
+		t.c.meet(ctx)
+	}
+	e, err := t.c.chooseAny(ctx, t.turn)
 	if err != nil {
 		return err
 	}
 	t.turn++
+	e.hold()
+	t.via = e
 	conn, err := e.connect(ctx, tailWindow)
 	if err != nil {
 		return err
@@ -272,5 +280,9 @@ func (t *Tail) drop() {
 	if t.conn != nil {
 		t.conn.Close()
 		t.conn = nil
+	}
+	if t.via != nil {
+		t.via.drop()
+		t.via = nil
 	}
 }

@@ -22,8 +22,19 @@ func registerClient(r prometheus.Registerer, c *client.Client) {
 	counter("dial_failures_total", "Connections that could not be made.", func(s client.Stats) uint64 { return s.DialFailures })
 	counter("corrupt_total", "Values whose checksum did not match.", func(s client.Stats) uint64 { return s.Corrupt })
 	counter("tail_resumes_total", "Tails that went on after an interruption.", func(s client.Stats) uint64 { return s.TailResumes })
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "mayfly", Subsystem: "client", Name: "in_flight_bytes", Help: "Bytes of objects under way."},
-		func() float64 { return float64(c.Stats().InFlightBytes) }))
+	counter("routed_total", "Questions put to an owner of what they are about.", func(s client.Stats) uint64 { return s.Routed })
+	counter("rerouted_total", "Repetitions because a node said that another one owns it now.", func(s client.Stats) uint64 { return s.Rerouted })
+	counter("hedges_total", "Second questions, put because the first was not answered soon.", func(s client.Stats) uint64 { return s.Hedges })
+	counter("hedges_won_total", "Second questions that were answered first.", func(s client.Stats) uint64 { return s.HedgesWon })
+	counter("hedges_denied_total", "Second questions not put for want of budget.", func(s client.Stats) uint64 { return s.HedgesDenied })
+	counter("histories_total", "Times that nodes were asked who owns what.", func(s client.Stats) uint64 { return s.Histories })
+	counter("history_failures_total", "Times that nodes were asked who owns what and did not tell the newest.", func(s client.Stats) uint64 { return s.HistoryFailures })
+	gauge := func(name, help string, v func(client.Stats) float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "mayfly", Subsystem: "client", Name: name, Help: help},
+			func() float64 { return v(c.Stats()) }))
+	}
+	gauge("in_flight_bytes", "Bytes of objects under way.", func(s client.Stats) float64 { return float64(s.InFlightBytes) })
+	gauge("endpoints", "Addresses that calls may go to: those given and those learnt.", func(s client.Stats) float64 { return float64(s.Endpoints) })
 }
 
 // registerTail makes metrics of what a tail printed.

@@ -50,8 +50,8 @@ func (r *Reply) Release() {
 // deadline of ctx travels with the request: the server does not begin what
 // nobody waits for any more.
 //
-// Every error is an object.Error. Those of the server come as it sent them. A
-// request that had not left when ctx ended or the connection was lost is not
+// Every error is an object.Error. Those of the server come as it sent them, with
+// the History of their frame. A request that had not left when ctx ended or the connection was lost is not
 // done; one that had is maybe done.
 func (c *Conn) Call(ctx context.Context, call *Call) (Reply, error) {
 	if err := c.admit(ctx, call); err != nil {
@@ -79,7 +79,7 @@ func (c *Conn) Call(ctx context.Context, call *Call) (Reply, error) {
 	reply, err := p.reply, p.err
 	c.recycle(p)
 	if err != nil {
-		return Reply{}, c.explain(err, taken)
+		return Reply{History: reply.History}, c.explain(err, taken)
 	}
 	return reply, nil
 }
