@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,6 +109,43 @@ func TestHedgeAtOnce(t *testing.T) {
 		wg.Wait()
 		if s := c.Stats(); s.Hedges == 0 {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestLateAnswerIsReleased: the second question is answered although it was given
+// up, after the call has returned.
+func TestLateAnswerIsReleased(t *testing.T) {
+	onCluster(t, Config{}, threeNodes, func(t *testing.T, _ *fakeNet, c *Client) {
+		var asked atomic.Int32
+		err := c.do(t.Context(), &request{what: "question", reads: true, latency: new(latency), ask: func(context.Context, *wire.Conn) (wire.Reply, error) {
+			if asked.Add(1) == 1 {
+				time.Sleep(80 * time.Millisecond)
+				return wire.Reply{}, nil
+			}
+			time.Sleep(200 * time.Millisecond)
+			return wire.Reply{Buf: object.NewBuffer(10)}, nil
+		}})
+		time.Sleep(time.Second)
+		if err != nil || asked.Load() != 2 {
+			t.Errorf("%d questions, %v", asked.Load(), err)
+		}
+	})
+}
+
+// TestCancelledDial: a connection that was given up has not failed.
+func TestCancelledDial(t *testing.T) {
+	onNet(t, Config{}, func(t *testing.T, _ *fakeNet, c *Client) {
+		c.dial = func(ctx context.Context, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err := c.configured[0].connect(ctx, 0)
+		wantError(t, err, object.CodeUnavailable, object.NotDone)
+		if h, _ := c.configured[0].health(time.Now()); h != well || c.Stats().DialFailures != 0 {
+			t.Errorf("health %v, %+v", h, c.Stats())
 		}
 	})
 }

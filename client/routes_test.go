@@ -218,13 +218,13 @@ func TestEvenLoad(t *testing.T) {
 				t.Errorf("%s: %v, want a fifth each, and no more than 30 %% off", what, counts)
 			}
 		}
-		even("puts", 1500, func(i int) error { return c.Put(t.Context(), Object{Bucket: "b", Key: fmt.Sprint(i)}) })
-		even("gets", 1500, func(i int) error {
+		even("puts", 800, func(i int) error { return c.Put(t.Context(), Object{Bucket: "b", Key: fmt.Sprint(i)}) })
+		even("gets", 800, func(i int) error {
 			rec, err := c.Get(t.Context(), "", "events", blobKey(now-int64(i), i))
 			rec.Release()
 			return err
 		})
-		even("batches, one a second", 1500, func(i int) error {
+		even("batches, one a second", 800, func(i int) error {
 			rec, err := c.Encode(Object{Bucket: "events", Key: blobKey(now-int64(i), i)})
 			if err != nil {
 				return err
@@ -232,7 +232,7 @@ func TestEvenLoad(t *testing.T) {
 			defer rec.Release()
 			return errors.Join(c.PutBatch(t.Context(), []object.Record{rec, rec})...)
 		})
-		even("requests for information", 1500, func(int) error { // count leaves them out: see that they are spread as well
+		even("requests for information", 800, func(int) error { // count leaves them out: see that they are spread as well
 			_, err := c.Info(t.Context())
 			if err == nil {
 				n.mu.Lock()
@@ -330,6 +330,7 @@ func TestOldHistoryIsNotTaken(t *testing.T) {
 			}
 		}
 		synctest.Wait()
+		c.adopt(newKnowledge(history(t, 1, fiveNodes...), nil, wire.ID{}))
 		if v := c.table.Load().version().Index; v != 3 {
 			t.Errorf("version %d is known, want 3", v)
 		}
@@ -522,6 +523,12 @@ func TestNothingToLearn(t *testing.T) {
 					t.Errorf("puts waited %v", took)
 				}
 				time.Sleep(learnRest - time.Second)
+				for i := range 10 {
+					if err := c.Put(t.Context(), Object{Bucket: "b", Key: fmt.Sprint(i)}); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
 				if s := c.Stats(); s.Histories == 0 || s.Histories > learnTries || s.HistoryFailures != s.Histories || s.Failures != 0 {
 					t.Errorf("%+v", s)
 				}
