@@ -15,7 +15,11 @@ type Config struct {
 	// Addrs are native addresses of nodes, "host:port", in any order; required, at
 	// most MaxAddrs. One is enough: the others are learnt from the first that answers,
 	// and several keep the start from depending on that one.
-	Addrs   []string
+	Addrs []string
+	// Pinned asks these addresses and no others: nothing is learnt, and every call
+	// goes through a node that was named. It is for looking at one node; programs
+	// that should survive its death leave it off.
+	Pinned  bool
 	User    string   // this program's name, for the nodes' logs; at most 255 bytes
 	Cluster [16]byte // the cluster's id; zero takes any
 

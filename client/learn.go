@@ -30,9 +30,12 @@ type learner struct {
 }
 
 // learn has the history fetched, from e first if it is not nil, and returns a
-// channel that is closed when that has been tried; nil if it is not tried now.
-// want is a version that was heard of.
+// channel that is closed when that has been tried; nil if it is not tried now,
+// or never, as the Client is pinned. want is a version that was heard of.
 func (c *Client) learn(e *endpoint, want ring.Version) <-chan struct{} {
+	if c.cfg.Pinned {
+		return nil
+	}
 	l := &c.learner
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -67,7 +67,7 @@ func onCluster(t *testing.T, cfg Config, addresses []string, f func(t *testing.T
 		n.tell(history(t, 1, addresses...), addresses...)
 		c.learn(nil, ring.Version{})
 		synctest.Wait()
-		if c.table.Load().known == nil {
+		if !cfg.Pinned && c.table.Load().known == nil {
 			t.Fatal("nothing was learnt")
 		}
 		n.forget()
@@ -404,6 +404,27 @@ func TestOneAddressIsEnough(t *testing.T) {
 		if n.count("a:1") < 15 {
 			t.Errorf("the node that came back was asked %d times of 100", n.count("a:1"))
 		}
+	})
+}
+
+// TestPinned: a Client that is pinned asks the node that was named, whoever owns
+// what, and has nobody else when that node dies.
+func TestPinned(t *testing.T) {
+	onCluster(t, Config{Pinned: true}, []string{"a:1", "b:1", "c:1"}, func(t *testing.T, n *fakeNet, c *Client) {
+		n.forget()
+		for i := range 100 {
+			if err := c.Put(t.Context(), Object{Bucket: "b", Key: fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, b, c := n.count("a:1"), n.count("b:1"), n.count("c:1"); a != 100 || b != 0 || c != 0 {
+			t.Errorf("the nodes were asked %d, %d and %d times", a, b, c)
+		}
+		if s := c.Stats(); s.Histories != 0 {
+			t.Errorf("the history was asked for %d times", s.Histories)
+		}
+		n.kill("a:1")
+		wantError(t, c.Put(t.Context(), Object{Bucket: "b", Key: "x"}), object.CodeUnavailable, object.NotDone)
 	})
 }
 

@@ -205,7 +205,7 @@ func (c *clusterTest) await(i int) {
 
 // dial returns a client that talks to one node only.
 func (c *clusterTest) dial(i int, timeout time.Duration) *client.Client {
-	cl, err := client.New(client.Config{Addrs: c.addrs[i : i+1], Timeout: timeout, RetryBudget: 1000})
+	cl, err := client.New(client.Config{Addrs: c.addrs[i : i+1], Pinned: true, Timeout: timeout, RetryBudget: 1000})
 	if err != nil {
 		c.t.Error(err)
 	}

@@ -21,7 +21,7 @@ func (s *settings) clientFlags() *settings {
 
 func clientConfig(c *config.Config, log *slog.Logger) client.Config {
 	return client.Config{
-		Addrs: c.Client.Nodes, User: c.Client.User, Timeout: time.Duration(c.Client.Timeout),
+		Addrs: c.Client.Nodes, Pinned: c.Client.Pinned, User: c.Client.User, Timeout: time.Duration(c.Client.Timeout),
 		MaxInFlightBytes: int64(c.Client.MaxInFlight), Log: log,
 	}
 }

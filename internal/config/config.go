@@ -60,6 +60,7 @@ type Aggregate struct {
 // Client configures how programs reach the nodes.
 type Client struct {
 	Nodes       []string `toml:"nodes" doc:"TCP addresses of nodes to ask, in any order."`
+	Pinned      bool     `toml:"pinned" doc:"Ask these nodes and no others. Otherwise the other members are learnt from them,\nand requests go to the nodes that own what is asked for."`
 	User        string   `toml:"user" doc:"The name this program gives to the nodes; \"\" is none."`
 	Timeout     Duration `toml:"timeout" doc:"How long one request may take, retries included."`
 	MaxInFlight Size     `toml:"max_in_flight" doc:"Bytes of requests and answers under way at once."`

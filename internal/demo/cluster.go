@@ -130,7 +130,7 @@ func await(caller context.Context, p place, over <-chan struct{}) error {
 		case <-ctx.Done():
 		}
 	}()
-	c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo"})
+	c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo"})
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // read reads acknowledged blobs through one node until ctx ends, the newest
 // more often than the old.
 func (k *killer) read(ctx context.Context, p place) {
-	c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo reader", Timeout: readTimeout})
+	c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo reader", Timeout: readTimeout})
 	if err != nil {
 		panic("demo: BUG: " + err.Error())
 	}
@@ -140,7 +140,7 @@ func (k *killer) read(ctx context.Context, p place) {
 
 // readAll reads those blobs through one node.
 func (k *killer) readAll(ctx context.Context, p place, keys []event.Key) error {
-	c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo reader", Timeout: readTimeout})
+	c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo reader", Timeout: readTimeout})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ const maxFailed = 3
 func (d *Demo) readBack(ctx context.Context, s *Summary) {
 	keys, seconds := d.ledger.sample(readBacks), d.ledger.seconds()
 	for _, p := range d.places {
-		c, err := client.New(client.Config{Addrs: []string{p.addr}, User: "demo"})
+		c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo"})
 		if err != nil {
 			panic("demo: BUG: " + err.Error())
 		}
