@@ -55,7 +55,7 @@ func (a *app) benchClusterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "cluster",
 		GroupID: groupLook,
-		Short:   "put and get on three nodes, against three copies and nothing else",
+		Short:   "put and get on three nodes, against the floor of three bare copies",
 		Long:    benchClusterLong,
 		Example: `  mayfly bench cluster                                     # about ten minutes
   mayfly bench cluster --sizes 100KB --pairs 3 --for 1s    # a first look

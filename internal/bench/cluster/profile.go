@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,10 +18,10 @@ import (
 )
 
 // profile begins CPU profiles of the nodes and of this process, for as long as
-// a part is to take, in whole seconds and at least one. The function it returns
-// waits for them and says what went wrong.
+// a part is to take, in whole seconds and at least one, if it is one that is
+// measured. The function it returns waits for them and says what went wrong.
 func (l *load) profile(ctx context.Context, part Part) func() error {
-	if l.b.o.ProfileDir == "" {
+	if l.b.o.ProfileDir == "" || !slices.Contains(l.b.o.Parts, part) {
 		return func() error { return nil }
 	}
 	name := func(who string) string {

@@ -56,12 +56,8 @@ type benchmark struct {
 func (b *benchmark) all(ctx context.Context) error {
 	for _, size := range b.o.Sizes {
 		for pair := 1; pair <= b.o.Pairs; pair++ {
-			order := []system{&mayfly{o: &b.o}, &floor{o: &b.o}}
-			if pair%2 == 0 {
-				order[0], order[1] = order[1], order[0]
-			}
-			for _, s := range order {
-				if err := b.one(ctx, s, size, pair); err != nil {
+			for _, name := range order(pair) {
+				if err := b.one(ctx, b.system(name), size, pair); err != nil {
 					return err
 				}
 				if len(b.report.Faults) >= maxFaults {
@@ -71,6 +67,21 @@ func (b *benchmark) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// order returns who is first in a pair, the first being 1, and who is second.
+func order(pair int) []string {
+	if pair%2 == 1 {
+		return []string{Mayfly, Raw3}
+	}
+	return []string{Raw3, Mayfly}
+}
+
+func (b *benchmark) system(name string) system {
+	if name == Raw3 {
+		return &floor{o: &b.o}
+	}
+	return &mayfly{o: &b.o}
 }
 
 // one makes one run: new nodes, what warms them up, the parts.

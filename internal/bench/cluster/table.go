@@ -16,7 +16,7 @@ func (r *Report) Print(w io.Writer) error {
 	fmt.Fprintln(t, "\tMB/S\tOPS/S\tP50 MS\tP99\tP99.9\tSERVER CPU S/GIB\tCLIENT CPU S/GIB\tRSS MIB\tDISK B/B\tCALLS B/B\tWRITES/OP")
 	var others, stolen []float64
 	for _, c := range r.Comparisons {
-		fmt.Fprintf(t, "%s %v, %d pairs\n", c.Part, config.Size(c.SizeBytes), c.Pairs)
+		fmt.Fprintf(t, "%s %v, %d pair%s\n", c.Part, config.Size(c.SizeBytes), c.Pairs, plural(c.Pairs))
 		printMedians(t, c.Mayfly)
 		printMedians(t, c.Raw3)
 		fmt.Fprintf(t, "  ratio\t%s\t\t%s\t%s\t\t%s\t%s\n", c.Ratio.Rate, bench.Figure(c.Ratio.P50.Median), bench.Figure(c.Ratio.P99.Median), c.Ratio.ServerCPU, c.Ratio.ClientCPU)
@@ -41,4 +41,12 @@ func printMedians(t io.Writer, r Result) {
 	f := bench.Figure
 	fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.System, f(r.MBPerSecond), f(r.OpsPerSecond), f(r.P50), f(r.P99), f(r.P999),
 		f(r.ServerCPU), f(r.ClientCPU), f(float64(r.AnonBytes)/(1<<20)), f(r.DiskPerByte), f(r.CallsPerByte), f(r.WritesPerOp))
+}
+
+// plural is what follows a noun of which there are n.
+func plural(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return "s"
 }
