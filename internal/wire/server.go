@@ -12,8 +12,8 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 )
 
-// A Handler serves requests. ServeWire is called in a goroutine of the
-// request's own, for many requests at once.
+// A Handler serves requests. ServeWire is called in a goroutine that serves no
+// other request meanwhile, for many requests at once.
 //
 // It answers by returning: an Answer, or an error, which travels as
 // [object.AsError] makes it. Before that it may send any number of messages
@@ -94,6 +94,7 @@ type Server struct {
 	stats        counters
 	users, nodes Budget
 	wg           sync.WaitGroup // connections
+	handlers     handlers
 
 	mu        sync.Mutex
 	stopping  bool
@@ -338,6 +339,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		s.wg.Wait()
+		s.handlers.close()
 		close(done)
 	}()
 	select {
@@ -357,4 +359,5 @@ func (s *Server) Close() {
 		ss.fail(object.Errorf(object.CodeStopping, object.MaybeDone, "the server was closed"))
 	}
 	s.wg.Wait()
+	s.handlers.close()
 }

@@ -17,7 +17,7 @@ import (
 var errIdle = errors.New("nothing came for too long")
 
 // A session is the serving side of one connection. run reads; the writer
-// writes; each request has a goroutine.
+// writes; each request has a goroutine of the server's handlers while it runs.
 type session struct {
 	srv    *Server
 	nc     net.Conn
@@ -308,7 +308,7 @@ func (s *session) begin(r *Request) {
 	s.requests[r.id] = r
 	s.wg.Add(1)
 	s.mu.Unlock()
-	go s.handle(r)
+	s.srv.handlers.start(r)
 }
 
 // handle runs the handler and answers. A request that is late or unwanted by
