@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -15,9 +17,13 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(beNode) {
 	case "":
 		goleak.VerifyTestMain(m)
+	case "parent":
+		beParent()
 	case "serving":
 		os.Stderr.WriteString("{\"msg\":\"starting\"}\nnot JSON\n{\"msg\":\"serving\",\"metrics\":\"http://127.0.0.1:1/metrics\"}\n") //nolint:errcheck // the test says
-		select {}
+		forever := make(chan os.Signal, 1)
+		signal.Notify(forever, syscall.SIGUSR1) // which nobody sends
+		<-forever
 	default:
 		os.Stderr.WriteString("the port burns\n") //nolint:errcheck // the test says
 		os.Exit(3)
