@@ -54,6 +54,8 @@ type Doubt struct {
 	Slot   expiry.Slot // -1 in a plain bucket
 	All    bool        // every slot of every bucket of the partition
 	Reason Reason      // the first one found
+
+	noted uint64 // how often, when it was listed; see ClearDoubt
 }
 
 // evidence is a vnode's manifest in memory and on disk. What methods ending in
@@ -65,25 +67,28 @@ type evidence struct {
 	boot string
 	lost bool // there was data and no usable manifest
 
+	known bool // there was a usable manifest
+
 	mu         sync.Mutex
 	done       sync.Cond // a publication has ended
 	m          *manifest
 	changes    uint64 // made so far
 	durable    uint64 // of these, how many are on disk
 	publishing bool
-	published  uint64 // publications since the start
+	published  uint64            // publications since the start
+	noted      map[laneID]uint64 // how often each doubt was noted since the start
 }
 
 // openEvidence reads a partition's manifest. hasData is asked if there is none.
 // A damaged manifest does not stop the node: it is set aside under another name
 // and counts as lost.
 func openEvidence(fsys vfs.FS, disk ID, p Partition, boot string, hasData func() (bool, error)) (*evidence, error) {
-	e := &evidence{fs: fsys, name: manifestName(p), boot: boot}
+	e := &evidence{fs: fsys, name: manifestName(p), boot: boot, noted: map[laneID]uint64{}}
 	e.done.L = &e.mu
 	m, err := readManifest(fsys, disk, p)
 	switch {
 	case err == nil:
-		e.m = m
+		e.m, e.known = m, true
 		e.judge()
 		return e, nil
 	case vfs.IsNotExist(err):
@@ -146,20 +151,27 @@ func (e *evidence) changedLocked() { e.changes++ }
 func (e *evidence) doubtLater(id laneID, why Reason) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.noted[id]++
 	if _, known := e.m.doubts[id]; !known {
 		e.m.doubts[id] = why
 		e.changedLocked()
 	}
 }
 
-// clearLater takes a doubt away.
-func (e *evidence) clearLater(id laneID) {
+// clearLater takes a doubt away, unless it has been noted again since it was
+// listed. It reports whether the doubt is gone.
+func (e *evidence) clearLater(id laneID, noted uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, known := e.m.doubts[id]; known {
+	_, known := e.m.doubts[id]
+	if known && e.noted[id] != noted {
+		return false
+	}
+	if known {
 		delete(e.m.doubts, id)
 		e.changedLocked()
 	}
+	return true
 }
 
 // setLater notes a segment's state.
@@ -317,7 +329,7 @@ func (e *evidence) doubts() []Doubt {
 	defer e.mu.Unlock()
 	var all []Doubt
 	for _, id := range slices.SortedFunc(maps.Keys(e.m.doubts), compareLanes) {
-		d := Doubt{Bucket: id.bucket, Slot: id.slot, Reason: e.m.doubts[id]}
+		d := Doubt{Bucket: id.bucket, Slot: id.slot, Reason: e.m.doubts[id], noted: e.noted[id]}
 		if id.slot == allSlots {
 			d.Slot, d.All = 0, true
 		}

@@ -202,7 +202,10 @@ func (s *Store) publish(doing string) error {
 func (s *Store) Doubts() []Doubt { return s.evidence.doubts() }
 
 // ClearDoubt takes a doubt back, durably: the caller has merged the slot with
-// replicas that had everything. The slot of a doubt about all is ignored.
+// replicas that had everything. The slot of a doubt about all is ignored. The
+// doubt is one that Doubts has returned: if something new was found amiss since
+// then, it stays, with an error. After other errors it may be back at the next
+// start.
 func (s *Store) ClearDoubt(d Doubt) error {
 	if !s.disk.gate.enter() {
 		return ErrStopping
@@ -212,7 +215,9 @@ func (s *Store) ClearDoubt(d Doubt) error {
 	if d.All {
 		id = laneID{slot: allSlots}
 	}
-	s.evidence.clearLater(id)
+	if !s.evidence.clearLater(id, d.noted) {
+		return object.Errorf(object.CodeUnknown, object.NotDone, "something more was found amiss in slot %d meanwhile", d.Slot)
+	}
 	return s.publish("clearing a doubt")
 }
 

@@ -54,21 +54,32 @@ func (v *Vnode) AppendDelta(now time.Time, hash uint64, rec object.Record) (inde
 		return index.Row{}, 0, err
 	}
 	defer v.set.rows.release(cached)
-	if !cached.reserve(delta) {
-		return index.Row{}, 0, v.refuse(object.Errorf(object.CodeTooLarge, object.NotDone,
-			"the index row %q would outgrow %d bytes: put fewer and larger blobs", rec.Key, index.MaxRowBytes))
-	}
-	ack, err := v.put(r, hash, epoch, now, rec)
+	ack, err := v.putDelta(cached, r, hash, epoch, now, rec, delta)
 	if err != nil {
-		cached.release(delta)
 		return index.Row{}, 0, err
 	}
-	cached.add(delta, rec.TimestampMicros)
 	return delta, ack, nil
 }
 
 // admitDelta decodes a delta and checks it against its row's key and the time.
 func (v *Vnode) admitDelta(r *rules, now time.Time, rec *object.Record) (index.Row, error) {
+	delta, err := v.parseDelta(r, rec)
+	if err != nil {
+		return index.Row{}, err
+	}
+	key, err := parseRowKey(rec.Key)
+	if err != nil {
+		return index.Row{}, err
+	}
+	if err := checkOpen(key, delta, now.Unix(), v.set.cfg.LatenessSeconds); err != nil {
+		v.set.counters.closed.Add(1)
+		return index.Row{}, err
+	}
+	return delta, nil
+}
+
+// parseDelta decodes a delta and checks it against its row's key.
+func (v *Vnode) parseDelta(r *rules, rec *object.Record) (index.Row, error) {
 	if rec.Kind != object.Delta {
 		return index.Row{}, badRequest("an object of the bucket %q was sent as a delta of the index", r.Name)
 	}
@@ -88,10 +99,6 @@ func (v *Vnode) admitDelta(r *rules, now time.Time, rec *object.Record) (index.R
 	}
 	if err := delta.ValidateFor(key); err != nil {
 		return index.Row{}, badRequest("a delta for %q: %w", rec.Key, err)
-	}
-	if err := checkOpen(key, delta, now.Unix(), v.set.cfg.LatenessSeconds); err != nil {
-		v.set.counters.closed.Add(1)
-		return index.Row{}, err
 	}
 	return delta, nil
 }

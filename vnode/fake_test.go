@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 	"maps"
 	"slices"
@@ -60,6 +61,9 @@ type fakeStore struct {
 	buckets map[uint64]*fakeBucket
 	doubts  []bitcask.Doubt
 	fail    func(op string, key []byte) error // nil: nothing fails
+	note    []byte
+	made    bool // there was no manifest
+	synced  map[expiry.Slot]int
 }
 
 type fakeBucket struct {
@@ -339,4 +343,85 @@ func (s *fakeStore) expire(now int64) {
 			return slot.End(s.disk.slotSeconds) <= int64(b.horizon)
 		})
 	}
+}
+
+func (s *fakeStore) Buckets() ([]bitcask.Bucket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []bitcask.Bucket
+	for _, b := range s.buckets {
+		if len(b.records) > 0 {
+			known := b.Bucket
+			known.Sync = 0
+			all = append(all, known)
+		}
+	}
+	slices.SortFunc(all, func(a, b bitcask.Bucket) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+func (s *fakeStore) Page(b bitcask.Bucket, slot expiry.Slot, now int64, from uint64, visit func(bitcask.Head, error) bool) (uint64, error) {
+	type paged struct {
+		at   uint64
+		head bitcask.Head
+	}
+	var all []paged
+	for head, err := range s.Walk(b, slot, now) {
+		if err != nil {
+			return from, err
+		}
+		head.Buf.Retain()
+		all = append(all, paged{position(ring.Hash(head.Type, head.Bucket, head.Key)), head})
+	}
+	defer func() {
+		for i := range all {
+			all[i].head.Release()
+		}
+	}()
+	slices.SortStableFunc(all, func(a, b paged) int { return cmp.Compare(a.at, b.at) })
+	for i := range all {
+		if all[i].at < from {
+			continue
+		}
+		more := visit(all[i].head, nil)
+		if !more && (i+1 == len(all) || all[i+1].at != all[i].at) {
+			return all[i].at + 1, nil
+		}
+	}
+	return bitcask.PageEnd, nil
+}
+
+func (s *fakeStore) Sync(_ bitcask.Bucket, slot expiry.Slot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.synced == nil {
+		s.synced = make(map[expiry.Slot]int)
+	}
+	s.synced[slot]++
+	return s.failLocked("sync", nil)
+}
+
+func (s *fakeStore) RaiseHorizon(b bitcask.Bucket, to expiry.Horizon) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bucketLocked(b).horizon.Raise(to)
+	return nil
+}
+
+func (s *fakeStore) Known() bool { return !s.made }
+
+func (s *fakeStore) Note() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.note
+}
+
+func (s *fakeStore) SetNote(note []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.failLocked("note", nil); err != nil {
+		return err
+	}
+	s.note = slices.Clone(note)
+	return nil
 }

@@ -45,6 +45,7 @@ func (s *Set) doubtedRows(vnodes []*Vnode) func(expiry.Slot) bool {
 	rows, all := s.rulebook.rows().engine.ID, false
 	slots := make(map[expiry.Slot]bool)
 	for _, v := range vnodes {
+		all = all || !v.Since().Whole()
 		for _, d := range v.store.Doubts() {
 			all = all || d.All
 			if d.Bucket == rows {

@@ -96,19 +96,33 @@ func (s *Set) Vnode(p ring.Partition) (*Vnode, error) {
 	if v := old[p]; v != nil {
 		return v, nil
 	}
-	store, err := s.disks.Store(p)
-	if err != nil {
-		code := object.CodeDisk
-		if e, ok := errors.AsType[*object.Error](err); ok {
-			code = e.Code
-		}
-		return nil, object.Errorf(code, object.NotDone, "partition %v cannot be opened: %w", p, err)
+	v, err := s.makeVnode(p)
+	if err == nil {
+		err = v.begin(Since{Slot: never}) // a time to vouch from is given by Open
 	}
-	v := &Vnode{partition: p, store: store, set: s, work: make(map[slotID]*slotWork)}
+	if err != nil {
+		return nil, openError(p, err)
+	}
 	vnodes := maps.Clone(old)
 	vnodes[p] = v
 	s.vnodes.Store(&vnodes)
 	return v, nil
+}
+
+func (s *Set) makeVnode(p ring.Partition) (*Vnode, error) {
+	store, err := s.disks.Store(p)
+	if err != nil {
+		return nil, err
+	}
+	return &Vnode{partition: p, store: store, set: s, work: make(map[slotID]*slotWork)}, nil
+}
+
+func openError(p ring.Partition, err error) error {
+	code := object.CodeDisk
+	if e, ok := errors.AsType[*object.Error](err); ok {
+		code = e.Code
+	}
+	return object.Errorf(code, object.NotDone, "partition %v cannot be opened: %w", p, err)
 }
 
 // Vnodes returns the vnodes that are open, in the order of their partitions.

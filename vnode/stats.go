@@ -9,6 +9,7 @@ type counters struct {
 	found, absent, expired, readErrors        atomic.Uint64
 	rowReads, rowLoads, rowDamage             atomic.Uint64
 	mergedRows, repairedEntries, seals        atomic.Uint64
+	repaired                                  atomic.Uint64
 }
 
 // Stats are what the vnodes of a Set did since it was made, and what its rows
@@ -32,6 +33,7 @@ type Stats struct {
 
 	MergedRows      uint64 // rows written as one record when their slot was sealed
 	RepairedEntries uint64 // entries of blobs that rows lacked and were given
+	Repaired        uint64 // records of other replicas that were lacking here
 	Seals           uint64 // slots of the index and of what it indexes that were sealed
 
 	Vnodes        int   // open now
@@ -51,6 +53,7 @@ func (s *Set) Stats() Stats {
 		Found: c.found.Load(), Absent: c.absent.Load(), Expired: c.expired.Load(), ReadErrors: c.readErrors.Load(),
 		RowReads: c.rowReads.Load(), RowLoads: c.rowLoads.Load(), RowDamage: c.rowDamage.Load(),
 		MergedRows: c.mergedRows.Load(), RepairedEntries: c.repairedEntries.Load(), Seals: c.seals.Load(),
+		Repaired: c.repaired.Load(),
 	}
 	st.ChangingRows, st.PackedRows, st.RowCacheBytes = s.rows.size()
 	for _, v := range s.Vnodes() {

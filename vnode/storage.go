@@ -24,6 +24,15 @@ type Storage interface {
 	Horizon(b bitcask.Bucket) expiry.Horizon
 	Doubts() []bitcask.Doubt
 	ClearDoubt(d bitcask.Doubt) error
+
+	// For merging with other replicas.
+	Buckets() ([]bitcask.Bucket, error)
+	Page(b bitcask.Bucket, slot expiry.Slot, now int64, from uint64, visit func(bitcask.Head, error) (more bool)) (next uint64, err error)
+	Sync(b bitcask.Bucket, slot expiry.Slot) error
+	RaiseHorizon(b bitcask.Bucket, to expiry.Horizon) error
+	Known() bool
+	Note() []byte
+	SetNote(note []byte) error
 }
 
 // Disks are where a node's partitions are stored; see [OnDisks].

@@ -3,6 +3,7 @@ package vnode
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
@@ -19,6 +20,7 @@ type Vnode struct {
 	partition ring.Partition
 	store     Storage
 	set       *Set // for what all vnodes of a node share
+	since     atomic.Pointer[Since]
 
 	mu   sync.Mutex
 	work map[slotID]*slotWork // slots with something to do before they are sealed
@@ -82,8 +84,14 @@ func (v *Vnode) checkHash(hash uint64) {
 	}
 }
 
-// put lets the storage decide and write.
+// put lets the storage decide, by the rules for clients, and write.
 func (v *Vnode) put(r *rules, hash uint64, epoch int64, now time.Time, rec object.Record) (Ack, error) {
+	return v.putBy(r, hash, epoch, now, rec, decide)
+}
+
+// putBy is put by other rules.
+func (v *Vnode) putBy(r *rules, hash uint64, epoch int64, now time.Time, rec object.Record,
+	decide func(writeOnce bool, old, next *object.Header) (bitcask.Action, conflict)) (Ack, error) {
 	c := &v.set.counters
 	seconds := now.Unix()
 	var why conflict
@@ -211,7 +219,13 @@ func (v *Vnode) count(s State) State {
 // complete reports whether nothing speaks against the vnode having every record
 // it acknowledged for the bucket and the epoch's slot.
 func (v *Vnode) complete(r *rules, epoch int64) bool {
-	slot := v.set.slotOf(r, epoch)
+	return v.completeIn(r, v.set.slotOf(r, epoch))
+}
+
+func (v *Vnode) completeIn(r *rules, slot expiry.Slot) bool {
+	if !v.Since().Covers(slot) {
+		return false
+	}
 	for _, d := range v.store.Doubts() {
 		if d.All || d.Bucket == r.engine.ID && d.Slot == slot {
 			return false

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
 // A Config says who a node is, where its data lies and what it may use. Fields
@@ -42,6 +43,9 @@ type Config struct {
 	Version string           // of the program, in its information
 	Log     *slog.Logger     // default: discards
 	Now     func() time.Time // the clock; default time.Now
+
+	mergeGrace time.Duration // replication.MergerConfig.Grace; tests make it short
+	bootID     string        // of the machine; default vfs.BootID
 }
 
 // maxPartitions bounds the ring: each partition costs directories and files.
@@ -72,6 +76,7 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	setDefault(&c.bootID, vfs.BootID())
 	return c
 }
 

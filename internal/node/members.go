@@ -127,11 +127,11 @@ func (n *Node) closePeers() error {
 }
 
 // A door sends a request to where its operation belongs: other nodes' requests
-// to the replicas, their subscriptions to the pushes, all others to the native
-// door.
+// to the replicas, their subscriptions to the pushes, what merging asks to where
+// it is answered, all others to the native door.
 type door struct {
-	users, nodes wire.Handler
-	pushes       *peer.PushHandler
+	users, nodes, syncs wire.Handler
+	pushes              *peer.PushHandler
 }
 
 // ServeWire implements wire.Handler.
@@ -143,6 +143,8 @@ func (d door) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, erro
 		return d.nodes.ServeWire(ctx, r)
 	case peer.Pushes(r.Op):
 		return d.pushes.ServeWire(ctx, r)
+	case peer.Syncs(r.Op):
+		return d.syncs.ServeWire(ctx, r)
 	}
 	return d.users.ServeWire(ctx, r)
 }

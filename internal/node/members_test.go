@@ -39,6 +39,7 @@ func startTrio(t testing.TB) *trio {
 	for i := range 3 {
 		cfg := testConfig(t, t.TempDir())
 		cfg.Name, cfg.Members, cfg.Listen, cfg.Listener = members[i].Name, members, members[i].Address, listeners[i]
+		cfg.mergeGrace = time.Millisecond
 		c.cfg[i] = cfg
 		c.nodes[i] = start(t, cfg)
 		c.cfg[i].Listener = nil // a restart listens anew
@@ -46,6 +47,7 @@ func startTrio(t testing.TB) *trio {
 	for i := range 3 {
 		c.meet(t, i)
 	}
+	c.complete(t, 0, 1, 2)
 	return c
 }
 
@@ -69,7 +71,9 @@ func (c *trio) restart(t testing.TB, i int) {
 	t.Helper()
 	c.nodes[i] = start(t, c.cfg[i])
 	for j := range 3 {
-		c.meet(t, j)
+		if c.nodes[j].server != nil {
+			c.meet(t, j)
+		}
 	}
 }
 

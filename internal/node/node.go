@@ -37,6 +37,7 @@ type Node struct {
 	local    *localReplica
 	peers    map[ring.NodeID]*peer.Peer // the other members
 	coord    *replication.Coordinator
+	merger   *replication.Merger // nil on a node that is alone
 	store    *Store
 	hub      *tail.Hub
 	pushes   *pushes
@@ -136,6 +137,7 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
+	n.openOwned()
 	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now}
 	if err := n.openPeers(); err != nil {
 		return err
@@ -151,13 +153,16 @@ func (n *Node) open() error {
 	n.store.hub = n.hub
 	n.pushes = newPushes(n)
 	n.local.pushes = n.pushes
+	if !n.alone() {
+		n.merger = n.newMerger()
+	}
 	return nil
 }
 
 func (n *Node) engineConfig() bitcask.Config {
 	return bitcask.Config{
 		Cluster: clusterID(n.cfg.Cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
-		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: vfs.BootID(),
+		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: n.cfg.bootID,
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
 		MaxHandles: n.cfg.MaxHandles, MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
 	}
@@ -198,6 +203,9 @@ func (n *Node) serve() {
 	}
 	n.wg.Go(func() { n.pushes.run(ctx) })
 	n.wg.Go(func() { n.upkeep(ctx) })
+	if n.merger != nil {
+		n.wg.Go(func() { n.merger.Run(ctx) })
+	}
 }
 
 // door returns what serves the node's connections.
@@ -206,6 +214,7 @@ func (n *Node) door() wire.Handler {
 		users:  native.NewHandler(clientStore{n.store, n}),
 		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: clusterID(n.cfg.Cluster)}),
 		pushes: n.pushes.door,
+		syncs:  peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: clusterID(n.cfg.Cluster), History: n.history.Version}),
 	}
 }
 

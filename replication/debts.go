@@ -1,0 +1,223 @@
+package replication
+
+import (
+	"context"
+	"slices"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// payBatch is after how many keys a debt is taken down by what was paid.
+const payBatch = 64
+
+// payAll pays what nodes are owed that can be reached, this one included: its
+// own replica may have failed, too. It reports whether it paid anything, and
+// whether debts are left.
+func (m *Merger) payAll(ctx context.Context) (paid, owing bool) {
+	r := m.cfg.History().Newest()
+	for _, node := range r.Nodes() {
+		for _, d := range m.cfg.Owed.Debts(node.ID) {
+			if ctx.Err() != nil {
+				return paid, true
+			}
+			if err := m.pay(ctx, r, d); err != nil {
+				m.counters.debtsFailed.Add(1)
+				owing = true
+				break // the node's other debts will hardly fare better
+			}
+			m.counters.debtsPaid.Add(1)
+			paid = true
+		}
+	}
+	return paid, owing
+}
+
+// to returns the way to a node's replicas.
+func (m *Merger) to(id ring.NodeID) Syncer {
+	if id == m.cfg.Self {
+		return m.cfg.Own
+	}
+	return m.cfg.Other(id)
+}
+
+// pay gives a node what it is owed in one place, and settles it if it was taken.
+func (m *Merger) pay(ctx context.Context, r *ring.Ring, d Debt) error {
+	if m.to(d.Node) == nil {
+		return errNoWay
+	}
+	if d.Everything {
+		for p := range r.OwnedBy(d.Node) {
+			if err := m.payPartition(ctx, r, d.Node, p); err != nil {
+				return err
+			}
+		}
+		m.cfg.Owed.Settle(d)
+		return nil
+	}
+	lane := Lane{Type: d.Type, Bucket: d.Bucket, Timed: d.Timed, Partition: d.Partition, Slot: d.Slot}
+	if !lane.Timed {
+		lane.Slot = -1
+	}
+	if d.Keys != nil {
+		return m.payKeys(ctx, r, d, lane)
+	}
+	if err := m.payLane(ctx, r, d.Node, lane); err != nil {
+		return err
+	}
+	m.cfg.Owed.Settle(d)
+	return nil
+}
+
+// sources returns the other owners of a lane, this node first if it is one.
+func (m *Merger) sources(r *ring.Ring, debtor ring.NodeID, lane Lane) (ids []ring.NodeID) {
+	props := m.cfg.Buckets().Lookup(lane.Type, lane.Bucket)
+	owners := r.Owners(lane.Partition)
+	n, _ := mergeQuorum(&props, len(owners))
+	for _, id := range owners[:n] {
+		switch {
+		case id == debtor:
+		case id == m.cfg.Self:
+			ids = slices.Insert(ids, 0, id)
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// payKeys gives single objects.
+func (m *Merger) payKeys(ctx context.Context, r *ring.Ring, d Debt, lane Lane) error {
+	sources := m.sources(r, d.Node, lane)
+	for keys := range slices.Chunk(d.Keys, payBatch) {
+		for i, key := range keys {
+			if err := m.payKey(ctx, r, d.Node, sources, lane, key); err != nil {
+				m.cfg.Owed.settleKeys(d, keys[:i])
+				return err
+			}
+		}
+		m.cfg.Owed.settleKeys(d, keys)
+	}
+	return nil
+}
+
+// payKey gives one object, as each owner has it: versions decide. One that
+// cannot be asked may have more than the others, unless one of them is this node,
+// which is owed nothing there itself.
+func (m *Merger) payKey(ctx context.Context, r *ring.Ring, debtor ring.NodeID, sources []ring.NodeID, lane Lane, key string) error {
+	var fault error
+	for _, id := range sources {
+		err := m.hand(ctx, id, debtor, lane, key)
+		code := object.Code(0)
+		if err != nil {
+			code = object.AsError(err).Code
+		}
+		switch {
+		case code == object.CodeExpired:
+			return nil
+		case code == object.CodeAbsent:
+		case code == object.CodeConflict: // a value that loses its key must be kept first
+			return m.payLane(ctx, r, debtor, lane)
+		case err != nil:
+			fault = err
+		case id == m.cfg.Self && !m.cfg.Owed.owes(placeOf(id, lane)):
+			return nil
+		}
+	}
+	return fault
+}
+
+// hand fetches an object from one node and gives it to another.
+func (m *Merger) hand(ctx context.Context, from, to ring.NodeID, lane Lane, key string) error {
+	source, debtor := m.to(from), m.to(to)
+	if source == nil || debtor == nil {
+		return errNoWay
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	rec, err := source.Fetch(ctx, lane, key)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	if err := rec.Verify(); err != nil {
+		return object.Errorf(object.CodeCorrupt, object.NotDone, "%w", err)
+	}
+	err = debtor.Repair(ctx, lane, rec, object.Version{})
+	if err == nil {
+		m.counters.copiesPaid.Add(1)
+		m.slowDown(ctx, len(rec.Raw()))
+	}
+	return err
+}
+
+// payLane gives a whole slot: all that the other owners have and the node lacks.
+func (m *Merger) payLane(ctx context.Context, r *ring.Ring, debtor ring.NodeID, lane Lane) error {
+	ids := append([]ring.NodeID{debtor}, m.sources(r, debtor, lane)...)
+	if len(ids) == 1 {
+		return nil // nobody else owns it
+	}
+	sides := make([]Syncer, len(ids))
+	for i, id := range ids {
+		sides[i] = m.to(id)
+	}
+	props := m.cfg.Buckets().Lookup(lane.Type, lane.Bucket)
+	res := m.lane(ctx, lane, NewMend(len(ids), props.Rows, props.WriteOnce), sides, ids)
+	m.counters.copiesPaid.Add(res.Pulled)
+	if res.Regained {
+		return nil
+	}
+	return res.Err
+}
+
+// payPartition gives a node all that the other owners of a partition have.
+func (m *Merger) payPartition(ctx context.Context, r *ring.Ring, debtor ring.NodeID, p ring.Partition) error {
+	v := MergeView{Partition: p, Buckets: m.cfg.Buckets()}
+	for _, id := range r.Owners(p) {
+		if side := m.to(id); side != nil && id != debtor {
+			ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+			s, err := side.Survey(ctx, p)
+			cancel()
+			if err == nil {
+				v.Others = append(v.Others, &s)
+			}
+		}
+	}
+	slots := v.slots(nothingVouched)
+	slots[-1] = true
+	for _, lane := range v.allLanes(slots) {
+		if err := m.payLane(ctx, r, debtor, lane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owes reports whether anything is owed in a place.
+func (o *Owed) owes(p Place) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, all := o.nodes[p.Node]
+	return all || o.places[p] != nil
+}
+
+// settleKeys takes away some keys of a debt that were paid, but for those owed
+// again since Debts returned it.
+func (o *Owed) settleKeys(d Debt, keys []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := o.places[d.Place]
+	if w == nil || w.whole {
+		return
+	}
+	for _, k := range keys {
+		if stamp, have := w.keys[k]; have && stamp <= d.stamp {
+			delete(w.keys, k)
+			o.keys--
+			o.keyBytes -= len(k)
+		}
+	}
+	if len(w.keys) == 0 {
+		o.removeLocked(d.Place, w)
+	}
+}

@@ -1,0 +1,634 @@
+package replication
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// A Lane is what is merged at once: a slot of a bucket in a partition, or all of
+// a plain bucket in it. It is an alias, as are [Page] and [Survey], so that
+// packages below this one can spell the same types.
+type Lane = struct {
+	Type, Bucket string
+	Timed        bool
+	Partition    ring.Partition
+	Slot         int64 // -1 in a plain bucket
+}
+
+// An Item is one object of a lane, or one row of an index.
+type Item = struct {
+	Position   uint64 // the low 32 bits of its placement hash
+	Key        string
+	Version    object.Version // zero of a row
+	Checksum   uint64         // of the value; zero of a row
+	ValueBytes uint32
+	Row        object.Digest // of a row's content; zero of an object
+}
+
+// A Page is a part of what a replica has of a lane: all from the position it was
+// asked for up to, but not including, Next.
+type Page = struct {
+	Items    []Item // ascending by Position
+	Next     uint64 // PageEnd: there is no more
+	Complete bool   // the replica vouched for the lane before and after it made the page
+	Horizon  int64  // the bucket's drop horizon there; 0 in a plain bucket
+}
+
+// PageEnd is the position behind the last one.
+const PageEnd = uint64(1) << 32
+
+// A Merge makes one replica complete for a lane again, or the first time: it
+// walks the lane of all owners side by side, a page at a time, gives each what
+// it lacks, and decides at the end whether the replica may vouch for the lane.
+// The replica, its own node's, is side 0.
+//
+// # The rule
+//
+// Side 0 may vouch if each page of n-w+1 other owners was complete, or if all
+// other owners were walked to the end. An owner that vouches for nothing counts
+// for the latter only: its word that it has nothing proves nothing, but what it
+// has was taken, and there is nobody else to ask.
+//
+// Why that is enough, of an object that was acknowledged before side 0 lost it,
+// or before it was new: w owners had it then. Any n-w+1 others include one of
+// them, for w + (n-w+1) > n owners would be needed to avoid it. That one vouched
+// at the page that covers the object's position, so it still had the object, or
+// a greater version, or its successor under the same rule; page and position are
+// the same for all sides; so side 0 was given it, and it was made durable before
+// the rule is applied. Two incomplete replicas cannot lift each other: neither
+// counts for the first half, and the second asks for all owners, of which each
+// has then been asked for what it still has. What all owners have lost cannot be
+// brought back by anybody; that is beyond what w copies promise.
+//
+// An acknowledgement that was still under way when the walk passed the object's
+// position is not covered: the caller begins no merge before the puts that side
+// 0 may have acknowledged and lost are over, see [MergerConfig.Grace].
+//
+// # Two bodies
+//
+// Of two versions the greater wins, everywhere. In a write-once bucket the lesser
+// value may have been acknowledged, so it is kept under another name first
+// ([RescueRecord]); only then may the greater one take its place.
+type Merge struct {
+	n, need   int
+	writeOnce bool
+	rows      bool
+	mend      bool
+
+	from    uint64
+	cover   uint64
+	sides   [MaxOwners]mergeSide
+	waiting int // pages asked for and not come
+	queue   []mergeJob
+	jobs    map[int]*mergeJob
+	nextJob int
+	bytes   int64 // of the jobs begun
+
+	prepared bool
+	done     bool
+	result   MergeResult
+}
+
+// mergeSide is what is known of one owner.
+type mergeSide struct {
+	out        bool // it could not be walked to the end
+	incomplete bool // it did not vouch for every page
+	refuses    bool // it cannot be given anything at present
+	asked      bool
+	page       Page
+}
+
+// A mergeJob brings the owners of one object together.
+type mergeJob struct {
+	moves []mergeMove // done one after the other
+	size  int64
+	tries int // owners the present move was fetched from
+	open  int // gives not answered
+}
+
+// A mergeMove takes a record from one owner to others, or to safety.
+type mergeMove struct {
+	item   Item
+	from   []int            // who has it, best first
+	to     []int            // who lacks it
+	over   []object.Version // what it replaces there, in the order of to
+	rescue bool             // it loses its key: keep it under another name
+}
+
+const (
+	mergeWindow      = 8        // jobs at once
+	mergeWindowBytes = 16 << 20 // their records
+)
+
+// A MergeEvent is something that happened to a merge.
+type MergeEvent struct {
+	Kind  MergeEventKind
+	Owner int  // for PageCame, Fetched and Given: the side
+	Page  Page // for PageCame without Err
+	Job   int  // for Fetched, Rescued and Given
+	Err   *object.Error
+}
+
+// A MergeEventKind says what happened.
+type MergeEventKind uint8
+
+const (
+	// MergeBegin comes first.
+	MergeBegin MergeEventKind = iota + 1
+	// PageCame answers AskPage.
+	PageCame
+	// Fetched answers FetchRecord.
+	Fetched
+	// Rescued answers RescueRecord.
+	Rescued
+	// Given answers GiveRecord. CodeExpired is as good as nil.
+	Given
+	// Prepared answers Prepare.
+	Prepared
+)
+
+// A MergeAction is something the driver must do.
+type MergeAction struct {
+	Kind    MergeActionKind
+	Owner   int            // for AskPage, FetchRecord, GiveRecord and OweRecord: the side
+	From    uint64         // for AskPage
+	Job     int            // for FetchRecord, RescueRecord, GiveRecord and DropRecord
+	Item    Item           // for FetchRecord and OweRecord
+	Over    object.Version // for GiveRecord: what may lose its key there
+	Horizon int64          // for Prepare
+	Result  MergeResult    // for MergeDone
+}
+
+// A MergeActionKind says what to do.
+type MergeActionKind uint8
+
+const (
+	// AskPage: ask the side for its page from a position on.
+	AskPage MergeActionKind = iota + 1
+	// FetchRecord: read the object, or the row as a delta, from the side, verify
+	// its value, and keep it as the job's record.
+	FetchRecord
+	// RescueRecord: put the job's record, which is about to lose its key, under
+	// its name as a loser, and index it.
+	RescueRecord
+	// GiveRecord: have the side store the job's record, if it lacks it.
+	GiveRecord
+	// DropRecord: the job's record is not needed any more.
+	DropRecord
+	// OweRecord: the side could not be given the object; remember it.
+	OweRecord
+	// Prepare: raise side 0's drop horizon of the bucket, durably, and sync the
+	// lane's records there, whatever the bucket's policy.
+	Prepare
+	// MergeDone: it is over. It comes once and last; no record is kept any more.
+	MergeDone
+)
+
+// A MergeResult is how a merge ended and what it did.
+type MergeResult struct {
+	// Regained: side 0 may vouch for the lane, durably.
+	Regained bool
+	// Complete is how many other owners vouched for all they said.
+	Complete int
+	// Quorum: these were enough. Otherwise all owners had to be asked, and what
+	// all of them lost is lost.
+	Quorum bool
+	Err    *object.Error // why it is not regained
+
+	Pulled, Pushed uint64 // records given to side 0, and to others
+	PulledBytes    uint64 // of values
+	PushedBytes    uint64
+	Rescued        uint64 // values kept under another name
+	Unpushed       uint64 // records that others could not be given
+}
+
+// NewMerge returns the state of merging a lane that has n owners, side 0 among
+// them, of which need others must be complete. rows tells an index, writeOnce a
+// bucket of that kind.
+func NewMerge(n, need int, rows, writeOnce bool) *Merge {
+	if n < 1 || n > MaxOwners || need < 1 || need > n {
+		panic(fmt.Sprintf("replication: BUG: a merge of %d owners, %d needed", n, need))
+	}
+	return &Merge{n: n, need: need, rows: rows, writeOnce: writeOnce, jobs: make(map[int]*mergeJob)}
+}
+
+// NewMend is NewMerge for side 0 being a node that was away and is given what
+// others have: nobody vouches for anything at the end, and Regained says that it
+// has taken everything.
+func NewMend(n int, rows, writeOnce bool) *Merge {
+	m := NewMerge(n, 1, rows, writeOnce)
+	m.mend = true
+	return m
+}
+
+// Step takes one event and appends the actions it causes to out. After MergeDone
+// nothing causes anything.
+func (m *Merge) Step(ev MergeEvent, out []MergeAction) []MergeAction {
+	if m.done {
+		return out
+	}
+	switch ev.Kind {
+	case MergeBegin:
+		return m.ask(out)
+	case PageCame:
+		return m.came(ev, out)
+	case Fetched:
+		return m.fetched(ev, out)
+	case Rescued:
+		return m.rescued(ev, out)
+	case Given:
+		return m.given(ev, out)
+	case Prepared:
+		m.prepared = true
+		m.fail(ev.Err)
+		return m.end(out)
+	}
+	panic(fmt.Sprintf("replication: BUG: merge event %d", ev.Kind))
+}
+
+// ask asks all sides for their next page.
+func (m *Merge) ask(out []MergeAction) []MergeAction {
+	if m.hopeless() {
+		return m.end(out)
+	}
+	for i := range m.n {
+		s := &m.sides[i]
+		if s.page = (Page{}); !s.out {
+			s.asked = true
+			m.waiting++
+			out = append(out, MergeAction{Kind: AskPage, Owner: i, From: m.from})
+		}
+	}
+	return out
+}
+
+// hopeless reports whether the rule cannot be kept any more.
+func (m *Merge) hopeless() bool {
+	if m.result.Err != nil {
+		return true
+	}
+	reached, _ := m.reached()
+	if m.mend {
+		return reached == 0
+	}
+	return reached < m.n-1 && reached < m.need
+}
+
+// reached counts the other owners that were walked so far, and of these the
+// complete ones.
+func (m *Merge) reached() (reached, complete int) {
+	for i := 1; i < m.n; i++ {
+		if s := &m.sides[i]; !s.out {
+			reached++
+			if !s.incomplete {
+				complete++
+			}
+		}
+	}
+	return reached, complete
+}
+
+func (m *Merge) came(ev MergeEvent, out []MergeAction) []MergeAction {
+	s := &m.sides[ev.Owner]
+	if !s.asked {
+		return out
+	}
+	s.asked = false
+	m.waiting--
+	switch {
+	case ev.Err != nil && ev.Owner == 0:
+		m.fail(ev.Err)
+	case ev.Err != nil:
+		s.out = true
+	default:
+		s.page = ev.Page
+		s.incomplete = s.incomplete || !ev.Page.Complete
+	}
+	if m.waiting > 0 {
+		return out
+	}
+	if m.hopeless() {
+		return m.end(out)
+	}
+	m.compare()
+	return m.proceed(out)
+}
+
+// fail notes why the merge cannot succeed; the first reason stays.
+func (m *Merge) fail(err *object.Error) {
+	if m.result.Err == nil {
+		m.result.Err = err
+	}
+}
+
+// compare makes the jobs that the present pages ask for, up to where the
+// shortest of them ends.
+func (m *Merge) compare() {
+	m.cover = PageEnd
+	for i := range m.n {
+		if s := &m.sides[i]; !s.out {
+			m.cover = min(m.cover, s.page.Next)
+		}
+	}
+	if m.cover <= m.from {
+		m.fail(object.Errorf(object.CodeCorrupt, object.NotDone, "a page that ends at %d where it began at %d", m.cover, m.from))
+		return
+	}
+	have := make(map[string]*[MaxOwners]*Item)
+	for i := range m.n {
+		s := &m.sides[i]
+		for j := range s.page.Items {
+			item := &s.page.Items[j]
+			if s.out || item.Position < m.from || item.Position >= m.cover {
+				continue
+			}
+			if have[item.Key] == nil {
+				have[item.Key] = new([MaxOwners]*Item)
+			}
+			have[item.Key][i] = item
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(have)) {
+		var job mergeJob
+		if m.rows {
+			job.moves = m.rowMoves(have[key])
+		} else {
+			job.moves = m.objectMoves(have[key])
+		}
+		if len(job.moves) > 0 {
+			for i := range job.moves {
+				job.size = max(job.size, int64(job.moves[i].item.ValueBytes))
+			}
+			m.queue = append(m.queue, job)
+		}
+	}
+}
+
+// objectMoves returns what must be done for an object: the greatest version goes
+// to all who lack it; other values are rescued before.
+func (m *Merge) objectMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
+	var best *Item
+	for i := range m.n {
+		if have[i] != nil && (best == nil || have[i].Version.Compare(best.Version) > 0) {
+			best = have[i]
+		}
+	}
+	last := mergeMove{item: *best}
+	for i := range m.n {
+		h := have[i]
+		switch {
+		case m.sides[i].out:
+		case h == nil:
+			last.to, last.over = append(last.to, i), append(last.over, object.Version{})
+		case h.Version == best.Version:
+			last.from = append(last.from, i)
+		default:
+			last.to, last.over = append(last.to, i), append(last.over, h.Version)
+			if m.writeOnce && !best.Version.Tombstone && !h.Version.Tombstone &&
+				(h.Checksum != best.Checksum || h.ValueBytes != best.ValueBytes) {
+				moves = rescueToo(moves, h, i)
+			}
+		}
+	}
+	if len(last.to) == 0 {
+		return nil
+	}
+	return append(moves, last)
+}
+
+// rescueToo adds the rescue of a value, or one more place that has it.
+func rescueToo(moves []mergeMove, h *Item, at int) []mergeMove {
+	for i := range moves {
+		if moves[i].item.Checksum == h.Checksum && moves[i].item.ValueBytes == h.ValueBytes {
+			moves[i].from = append(moves[i].from, at)
+			return moves
+		}
+	}
+	return append(moves, mergeMove{item: *h, from: []int{at}, rescue: true})
+}
+
+// rowMoves returns what must be done for a row: side 0 takes the union, and then
+// the others do.
+func (m *Merge) rowMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
+	var differ []int
+	var item Item
+	var taken []object.Digest
+	own := object.Digest{}
+	if have[0] != nil {
+		own, item = have[0].Row, *have[0]
+	}
+	for i := 1; i < m.n; i++ {
+		if m.sides[i].out {
+			continue
+		}
+		theirs := object.Digest{}
+		if have[i] != nil {
+			theirs, item = have[i].Row, *have[i]
+		}
+		if theirs == own {
+			continue
+		}
+		differ = append(differ, i)
+		if have[i] != nil && !slices.Contains(taken, theirs) {
+			taken = append(taken, theirs)
+			moves = append(moves, mergeMove{item: *have[i], from: []int{i}, to: []int{0}, over: make([]object.Version, 1)})
+		}
+	}
+	// Who agreed with side 0 lacks what side 0 took from those that differ.
+	if len(taken) > 0 {
+		differ = differ[:0]
+		for i := 1; i < m.n; i++ {
+			if !m.sides[i].out {
+				differ = append(differ, i)
+			}
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	return append(moves, mergeMove{item: item, from: []int{0}, to: differ, over: make([]object.Version, len(differ))})
+}
+
+// proceed begins jobs while there is room, and the next page when all are done.
+func (m *Merge) proceed(out []MergeAction) []MergeAction {
+	for len(m.queue) > 0 && m.result.Err == nil &&
+		(len(m.jobs) == 0 || len(m.jobs) < mergeWindow && m.bytes+m.queue[0].size <= mergeWindowBytes) {
+		job := m.queue[0]
+		m.queue = m.queue[1:]
+		m.nextJob++
+		id := m.nextJob
+		m.jobs[id] = &job
+		m.bytes += job.size
+		out = m.fetch(id, &job, out)
+	}
+	switch {
+	case len(m.jobs) > 0:
+		return out
+	case m.result.Err != nil:
+		return m.end(out)
+	case m.cover < PageEnd:
+		m.from = m.cover
+		return m.ask(out)
+	}
+	return m.conclude(out)
+}
+
+// fetch begins the job's present move, or what comes after it if nobody is left
+// who has the record.
+func (m *Merge) fetch(id int, job *mergeJob, out []MergeAction) []MergeAction {
+	for len(job.moves) > 0 {
+		move := &job.moves[0]
+		for job.tries < len(move.from) {
+			owner := move.from[job.tries]
+			job.tries++
+			if !m.sides[owner].out {
+				return append(out, MergeAction{Kind: FetchRecord, Owner: owner, Job: id, Item: move.item})
+			}
+		}
+		job.next()
+	}
+	delete(m.jobs, id)
+	m.bytes -= job.size
+	return out
+}
+
+func (j *mergeJob) next() { j.moves, j.tries = j.moves[1:], 0 }
+
+func (m *Merge) fetched(ev MergeEvent, out []MergeAction) []MergeAction {
+	job := m.jobs[ev.Job]
+	if job == nil {
+		return out
+	}
+	move := &job.moves[0]
+	switch {
+	case ev.Err == nil && move.rescue:
+		return append(out, MergeAction{Kind: RescueRecord, Job: ev.Job})
+	case ev.Err == nil:
+		return m.give(ev.Job, job, out)
+	case ev.Err.Code == object.CodeExpired:
+		job.moves = nil // nobody needs it any more
+	case ev.Err.Code == object.CodeCorrupt, ev.Err.Code == object.CodeAbsent:
+		m.sides[ev.Owner].incomplete = true // it listed what it does not have
+	case ev.Owner > 0:
+		m.sides[ev.Owner].out = true
+	case move.rescue:
+		m.fail(ev.Err) // the value that would lose its key is here and cannot be read now
+	}
+	return m.proceed(m.fetch(ev.Job, job, out))
+}
+
+// give hands the job's record to all who lack it.
+func (m *Merge) give(id int, job *mergeJob, out []MergeAction) []MergeAction {
+	move := &job.moves[0]
+	for i, owner := range move.to {
+		switch s := &m.sides[owner]; {
+		case s.out || s.refuses:
+			m.result.Unpushed++
+			out = append(out, MergeAction{Kind: OweRecord, Owner: owner, Item: move.item})
+		default:
+			job.open++
+			out = append(out, MergeAction{Kind: GiveRecord, Owner: owner, Job: id, Over: move.over[i]})
+		}
+	}
+	if job.open > 0 {
+		return out
+	}
+	return m.moved(id, job, out)
+}
+
+// moved ends the job's present move.
+func (m *Merge) moved(id int, job *mergeJob, out []MergeAction) []MergeAction {
+	out = append(out, MergeAction{Kind: DropRecord, Job: id})
+	job.next()
+	if m.result.Err != nil {
+		job.moves = nil
+	}
+	return m.proceed(m.fetch(id, job, out))
+}
+
+func (m *Merge) rescued(ev MergeEvent, out []MergeAction) []MergeAction {
+	job := m.jobs[ev.Job]
+	if job == nil {
+		return out
+	}
+	if ev.Err != nil && ev.Err.Code != object.CodeExpired {
+		m.fail(ev.Err)
+	} else {
+		m.result.Rescued++
+	}
+	return m.moved(ev.Job, job, out)
+}
+
+func (m *Merge) given(ev MergeEvent, out []MergeAction) []MergeAction {
+	job := m.jobs[ev.Job]
+	if job == nil || job.open == 0 {
+		return out
+	}
+	item := job.moves[0].item
+	switch taken := ev.Err == nil || ev.Err.Code == object.CodeExpired; {
+	case taken && ev.Owner == 0:
+		m.result.Pulled++
+		m.result.PulledBytes += uint64(item.ValueBytes)
+	case taken:
+		m.result.Pushed++
+		m.result.PushedBytes += uint64(item.ValueBytes)
+	case ev.Owner == 0:
+		m.fail(ev.Err)
+	default:
+		m.result.Unpushed++
+		m.sides[ev.Owner].refuses = ev.Err.Code != object.CodeConflict
+		out = append(out, MergeAction{Kind: OweRecord, Owner: ev.Owner, Item: item})
+	}
+	if job.open--; job.open > 0 {
+		return out
+	}
+	return m.moved(ev.Job, job, out)
+}
+
+// conclude applies the rule, all pages having been compared.
+func (m *Merge) conclude(out []MergeAction) []MergeAction {
+	if m.mend {
+		return m.end(out)
+	}
+	if !m.mayVouch() {
+		return m.end(out)
+	}
+	horizon := int64(0)
+	for i := range m.n {
+		if s := &m.sides[i]; !s.out {
+			horizon = max(horizon, s.page.Horizon)
+		}
+	}
+	return append(out, MergeAction{Kind: Prepare, Horizon: horizon})
+}
+
+// mayVouch is the rule.
+func (m *Merge) mayVouch() bool {
+	reached, complete := m.reached()
+	return complete >= m.need || reached == m.n-1
+}
+
+// end tells the result. Jobs that are still open keep no record: they are all
+// between two moves, or over.
+func (m *Merge) end(out []MergeAction) []MergeAction {
+	m.done = true
+	r := &m.result
+	_, r.Complete = m.reached()
+	r.Quorum = r.Complete >= m.need
+	r.Regained = r.Err == nil && (m.mend && !m.hopeless() || m.prepared && m.mayVouch())
+	if !r.Regained && r.Err == nil {
+		r.Err = object.Errorf(object.CodeUnknown, object.NotDone,
+			"%d other owners are complete, and %d, or all owners, are needed", r.Complete, m.need)
+	}
+	return append(out, MergeAction{Kind: MergeDone, Result: *r})
+}
+
+// compareLanes orders lanes: newest slot first, then by bucket.
+func compareLanes(a, b Lane) int {
+	return cmp.Or(cmp.Compare(b.Slot, a.Slot), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Bucket, b.Bucket))
+}

@@ -1,0 +1,255 @@
+package vnode
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// Repair takes what another replica has: a value, a tombstone, or, as a delta,
+// an index row, of which it adds what is lacking here. What was acknowledged
+// elsewhere is not judged again by the rules for those who put: a row's second
+// may be closed, a value larger than is taken now. The greater version wins, in
+// write-once buckets too; over is the version of another value that may so lose
+// its key there, since the caller has seen to it that the value is kept. Any
+// other value is a CodeConflict.
+//
+// It returns when the record is as durable as its bucket's sync policy asks; see
+// [Vnode.Sync]. CodeExpired says that nobody needs it any more.
+func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over object.Version) (Ack, error) {
+	v.checkHash(hash)
+	r, err := v.set.rulebook.of(rec.Type, rec.Bucket)
+	if err != nil {
+		return 0, v.refuse(err)
+	}
+	unbounded := *r
+	unbounded.MaxValueBytes = object.MaxValueBytes
+	epoch, err := admit(&unbounded, &rec.Header, now, v.set.cfg.AheadSeconds)
+	if err != nil {
+		return 0, v.refuse(err)
+	}
+	if rec.Kind == object.Delta {
+		return v.repairRow(r, hash, epoch, now, rec)
+	}
+	ack, err := v.putBy(r, hash, epoch, now, rec, func(writeOnce bool, old, next *object.Header) (bitcask.Action, conflict) {
+		return decideRepair(writeOnce, over, old, next)
+	})
+	if err == nil && ack == Stored {
+		v.set.counters.repaired.Add(1)
+	}
+	return ack, err
+}
+
+// decideRepair is decide for what another replica has. It is pure.
+//
+//	bucket      stored                     next             becomes
+//	any         nothing                    any              Append
+//	any         a version at least as great                 Same
+//	write-once  another value, not over    a greater value  Conflict
+//	any         a lesser version           any              Append
+func decideRepair(writeOnce bool, over object.Version, old, next *object.Header) (bitcask.Action, conflict) {
+	if old == nil || next.Version().Compare(old.Version()) <= 0 {
+		return bitcask.Newest(old, next), noConflict
+	}
+	if writeOnce && old.Kind == object.Value && next.Kind == object.Value && !sameValue(old, next) && old.Version() != over {
+		return bitcask.Conflict, otherBytes
+	}
+	return bitcask.Append, noConflict
+}
+
+func sameValue(a, b *object.Header) bool {
+	return a.Checksum == b.Checksum && a.ValueBytes == b.ValueBytes
+}
+
+// repairRow adds to a row what it lacks of another replica's.
+func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec object.Record) (Ack, error) {
+	theirs, err := v.parseDelta(r, &rec)
+	if err != nil {
+		return 0, v.refuse(err)
+	}
+	cached, err := v.row(r, hash, epoch, now, rec.Key)
+	if err != nil {
+		v.set.counters.failed.Add(1)
+		return 0, err
+	}
+	defer v.set.rows.release(cached)
+	have, _, _ := cached.read()
+	lacking := index.Lacking(have, theirs)
+	if lacking.Empty() {
+		return Known, nil
+	}
+	delta, err := encodeRow(rec.Key, lacking, rec.TimestampMicros)
+	if err != nil {
+		return 0, err
+	}
+	defer delta.Release()
+	ack, err := v.putDelta(cached, r, hash, epoch, now, delta, lacking)
+	if err == nil {
+		v.set.counters.repaired.Add(1)
+	}
+	return ack, err
+}
+
+// Buckets returns the buckets of which something is stored here.
+func (v *Vnode) Buckets() ([]bitcask.Bucket, error) { return v.store.Buckets() }
+
+// Horizon returns a bucket's drop horizon.
+func (v *Vnode) Horizon(bucketType, bucket []byte) (expiry.Horizon, error) {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil || !r.Timed {
+		return 0, err
+	}
+	return v.store.Horizon(r.engine), nil
+}
+
+// RaiseHorizon raises a timed bucket's drop horizon to another replica's,
+// durably.
+func (v *Vnode) RaiseHorizon(bucketType, bucket []byte, to expiry.Horizon) error {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil || !r.Timed || to <= v.store.Horizon(r.engine) {
+		return err
+	}
+	return v.store.RaiseHorizon(r.engine, to)
+}
+
+// Sync makes all records of a slot durable, whatever the bucket's policy.
+func (v *Vnode) Sync(bucketType, bucket []byte, slot expiry.Slot) error {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil {
+		return err
+	}
+	return v.store.Sync(r.engine, slot)
+}
+
+// Complete reports whether nothing speaks against the vnode having every record
+// it acknowledged for a slot; that of a plain bucket is -1.
+func (v *Vnode) Complete(bucketType, bucket []byte, slot expiry.Slot) (bool, error) {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil {
+		return false, err
+	}
+	return v.completeIn(r, slot), nil
+}
+
+// Page visits what a slot holds, by position: see [bitcask.Store.Page]. damaged
+// tells that some of it could not be read. Of an index the rows are visited, each
+// with a header that has its key and kind only, and the digest of the merged row.
+func (v *Vnode) Page(now time.Time, bucketType, bucket []byte, slot expiry.Slot, from uint64,
+	visit func(position uint64, h *object.Header, row object.Digest) (more bool)) (next uint64, damaged bool, err error) {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil {
+		return from, false, err
+	}
+	if r.Rows {
+		return v.pageRows(now, r, slot, from, visit)
+	}
+	var fault error
+	next, err = v.store.Page(r.engine, slot, now.Unix(), from, func(head bitcask.Head, err error) bool {
+		switch {
+		case err == nil:
+			return visit(position(ring.Hash(head.Type, head.Bucket, head.Key)), &head.Header, object.Digest{})
+		case errors.Is(err, object.CodeCorrupt):
+			damaged = true
+			return true
+		}
+		fault = err
+		return false
+	})
+	if err == nil {
+		err = fault
+	}
+	return next, damaged, err
+}
+
+// position is where a page has an object.
+func position(hash uint64) uint64 { return uint64(uint32(hash)) }
+
+// pageRowsMost bounds the rows that are merged for one page.
+const pageRowsMost = 1024
+
+func (v *Vnode) pageRows(now time.Time, r *rules, slot expiry.Slot, from uint64,
+	visit func(uint64, *object.Header, object.Digest) bool) (next uint64, damaged bool, err error) {
+	rows, damaged, err := v.rowsFrom(now, r, slot, from)
+	if err != nil {
+		return from, damaged, err
+	}
+	for i := 0; i < len(rows); {
+		at, more := rows[i].position, i < pageRowsMost
+		for ; i < len(rows) && rows[i].position == at; i++ {
+			row, _, err := v.readRow(r, rows[i].hash, rows[i].key.Epoch, now, []byte(rows[i].text))
+			if err != nil {
+				return from, damaged, v.slotError(r, slot, err)
+			}
+			if row.State != Found {
+				continue
+			}
+			h := object.Header{Kind: object.Delta, Type: []byte(r.Type), Bucket: []byte(r.Name), Key: []byte(rows[i].text)}
+			more = visit(at, &h, row.Row.Digest()) && more
+		}
+		if !more {
+			return at + 1, damaged, nil
+		}
+	}
+	return bitcask.PageEnd, damaged, nil
+}
+
+// putDelta appends a delta to a row that is in the cache.
+func (v *Vnode) putDelta(cached *row, r *rules, hash uint64, epoch int64, now time.Time, rec object.Record, delta index.Row) (Ack, error) {
+	if !cached.reserve(delta) {
+		return 0, v.refuse(object.Errorf(object.CodeTooLarge, object.NotDone,
+			"the index row %q would outgrow %d bytes: put fewer and larger blobs", rec.Key, index.MaxRowBytes))
+	}
+	ack, err := v.put(r, hash, epoch, now, rec)
+	if err != nil {
+		cached.release(delta)
+		return 0, err
+	}
+	cached.add(delta, rec.TimestampMicros)
+	return ack, nil
+}
+
+// A pagedRow is a row that a page may show.
+type pagedRow struct {
+	position, hash uint64
+	text           string
+	key            event.IndexKey
+}
+
+// rowsFrom returns the rows of a slot from a position on, ascending. damaged
+// tells that some record was not to be read, so that one may be missing.
+func (v *Vnode) rowsFrom(now time.Time, r *rules, slot expiry.Slot, from uint64) (rows []pagedRow, damaged bool, err error) {
+	seen := make(map[string]bool)
+	for head, err := range v.store.Walk(r.engine, slot, now.Unix()) {
+		switch {
+		case errors.Is(err, object.CodeCorrupt):
+			damaged = true
+			continue
+		case err != nil:
+			return nil, damaged, err
+		case seen[string(head.Key)]:
+			continue
+		}
+		text := string(head.Key)
+		seen[text] = true
+		key, err := parseRowKey(head.Key)
+		if err != nil {
+			continue // not a row's key: none is admitted
+		}
+		hash := ring.Hash(r.Type, r.Name, text)
+		if position(hash) >= from {
+			rows = append(rows, pagedRow{position(hash), hash, text, key})
+		}
+	}
+	slices.SortFunc(rows, func(a, b pagedRow) int {
+		return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.text, b.text))
+	})
+	return rows, damaged, nil
+}
