@@ -516,8 +516,9 @@ func (m *Merge) fetched(ev MergeEvent, out []MergeAction) []MergeAction {
 		m.sides[ev.Owner].incomplete = true // it listed what it does not have
 	case ev.Owner > 0:
 		m.sides[ev.Owner].out = true
-	case move.rescue:
-		m.fail(ev.Err) // the value that would lose its key is here and cannot be read now
+	case move.rescue: // the value that would lose its key is here and cannot be read now
+		m.fail(ev.Err)
+		job.moves = nil
 	}
 	return m.proceed(m.fetch(ev.Job, job, out))
 }

@@ -1,0 +1,159 @@
+package replication
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// describe tells a plan in a line.
+func describe(tasks []MergeTask) string {
+	var all []string
+	for _, t := range tasks {
+		var words []string
+		for _, l := range t.Lanes {
+			words = append(words, fmt.Sprint(l.Bucket, "@", l.Slot))
+		}
+		for _, d := range t.Clear {
+			if d.All {
+				words = append(words, "clear all")
+			} else {
+				words = append(words, fmt.Sprint("clear ", d.Slot))
+			}
+		}
+		for _, h := range t.Horizons {
+			words = append(words, fmt.Sprint("horizon ", h.Bucket, " ", h.Horizon))
+		}
+		if t.Vouch {
+			words = append(words, fmt.Sprint("vouch ", t.Since, " ", t.Plain))
+		}
+		all = append(all, strings.Join(words, ", "))
+	}
+	return strings.Join(all, "; ")
+}
+
+// survey is what a node has in the bucket events, and in notes if it is said to.
+func survey(since int64, plain bool, notes bool, slots ...int64) Survey {
+	s := Survey{Since: since, Plain: plain}
+	s.Buckets = append(s.Buckets, SurveyedBucket{Type: bucket.DefaultType, Name: bucket.Events, Timed: true, Slots: slots})
+	if notes {
+		s.Buckets = append(s.Buckets, SurveyedBucket{Type: bucket.DefaultType, Name: "notes", Slots: []int64{-1}})
+	}
+	return s
+}
+
+func TestPlan(t *testing.T) {
+	events := uint64(bucket.IDOf(bucket.DefaultType, bucket.Events))
+	doubt := func(slot int64) Doubt { return Doubt{Bucket: events, Slot: slot} }
+	for _, c := range []struct {
+		claim  string
+		own    Survey
+		doubts []Doubt
+		a, b   *Survey // the others; nil: not reached
+		want   string
+	}{
+		{"nothing in doubt, nothing to do", survey(0, true, true, 5), nil, new(survey(0, true, true, 5)), nil, ""},
+		{"one doubted slot is merged and cleared", survey(0, true, false, 5), []Doubt{doubt(5)}, new(survey(0, true, false)), new(survey(0, true, false)), "events@5, clear 5"},
+		{"whether it can be, its merge will tell", survey(0, true, false), []Doubt{doubt(5)}, nil, nil, "events@5, clear 5"},
+		{"a new node takes the newest slot first, then vouches for it", survey(9, false, false, 8), nil, new(survey(0, true, true, 3, 7)), new(survey(0, true, false, 7)),
+			"events@8, vouch 8 false; events@7, vouch 7 false; events@3, vouch 3 false; notes@-1; vouch 0 true"},
+		{"slots it vouches for already are left alone", survey(7, false, false, 8), nil, new(survey(0, true, false, 7, 9)), new(survey(0, true, false)), "; vouch 0 true"},
+		{"a doubted one before its time is merged once", survey(9, true, false, 8), []Doubt{doubt(8)}, new(survey(0, true, false)), new(survey(0, true, false)), "events@8, clear 8, vouch 8 true; vouch 0 true"},
+		{"with one of two away nothing is vouched for", survey(9, false, false, 8), nil, new(survey(0, true, false, 7)), nil, ""},
+		{"with one of two away, the other's word counts as far as it goes", survey(9, true, false), []Doubt{doubt(12)}, new(survey(0, true, false, 7)), nil, "events@12, clear 12"},
+		{"two that vouch for nothing are all there are", survey(9, true, false), nil, new(survey(9, false, false, 4)), new(survey(9, false, false)), "events@4, vouch 4 true; vouch 0 true"},
+		{"after a doubt about everything nothing is vouched for before the end", survey(0, true, true, 5), []Doubt{{All: true}}, new(survey(0, true, false, 4)), new(survey(0, true, false)),
+			"events@5; events@4; notes@-1; clear all, vouch 0 true"},
+		{"a bucket that nobody can name stays in doubt", survey(0, true, false), []Doubt{{Bucket: 1, Slot: 5}}, new(survey(0, true, false)), new(survey(0, true, false)), ""},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			v := MergeView{Own: c.own, Doubts: c.doubts, Others: []*Survey{nil, c.a, c.b}, Buckets: bucket.DefaultSet()}
+			if got := describe(v.Plan()); got != c.want {
+				t.Errorf("plan %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestPlanNeedsEnoughForWhatIsNotListed: slots of which nobody has anything are
+// vouched for by the same rule.
+func TestPlanNeedsEnoughForWhatIsNotListed(t *testing.T) {
+	set, err := bucket.DefaultSet().Declare(bucket.Declaration{Name: bucket.Events, N: new(5), W: new(3)}, bucket.Declaration{Name: bucket.Epochs, N: new(5), W: new(3)})
+	if err != nil {
+		t.Skip(err) // the set has other rules
+	}
+	whole, late := survey(0, true, false, 5), survey(6, true, false, 5)
+	for _, c := range []struct {
+		claim  string
+		others []*Survey
+		want   string
+	}{
+		{"three of four vouch, one is away", []*Survey{nil, &whole, &whole, &whole, nil}, "events@5, vouch 5 true; vouch 0 true"},
+		{"two of four vouch, one is away", []*Survey{nil, &whole, &whole, &late, nil}, ""},
+		{"two of four vouch, all are there", []*Survey{nil, &whole, &whole, &late, &late}, "events@5, vouch 5 true; vouch 0 true"},
+	} {
+		v := MergeView{Own: survey(9, true, false), Others: c.others, Buckets: set}
+		if got := describe(v.Plan()); got != c.want {
+			t.Errorf("%s: plan %q, want %q", c.claim, got, c.want)
+		}
+	}
+}
+
+// TestPlanTakesHorizons: a newcomer takes the greatest drop horizon of each
+// bucket before it vouches for what is below it.
+func TestPlanTakesHorizons(t *testing.T) {
+	a, b := survey(0, true, false), survey(0, true, false)
+	a.Buckets[0].Horizon, b.Buckets[0].Horizon = 7200, 3600
+	v := MergeView{Own: survey(9, true, false), Others: []*Survey{nil, &a, &b}, Buckets: bucket.DefaultSet()}
+	if got := describe(v.Plan()); got != "horizon events 7200, vouch 0 true" {
+		t.Errorf("plan %q", got)
+	}
+	w := newSyncWorld(t)
+	w.fill("all", 1, 2)
+	w.nodes[0].wipe(9_999) // all slots with data but the oldest are after it
+	w.nodes[1].horizons[bucket.Events] = 7200
+	delete(w.nodes[1].lanes, Lane{Type: bucket.DefaultType, Bucket: bucket.Events, Timed: true, Slot: 9_998})
+	w.rounds(w.merger(0))
+	if n := w.nodes[0]; n.InDoubt(ring.Partition{}) || n.disk.horizons[bucket.Events] != 7200 {
+		t.Errorf("since %d, horizon %d", n.since, n.disk.horizons[bucket.Events])
+	}
+}
+
+// TestFailedSlotIsNotVouchedFor: what could not be merged stays out, and so does
+// what lies behind it; doubts of their own are cleared all the same.
+func TestFailedSlotIsNotVouchedFor(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		w := newSyncWorld(t)
+		w.fill("all", 1, 2)
+		n := w.nodes[0]
+		if n.wipe(10_002); all {
+			n.since, n.plain, n.doubts = 0, true, []Doubt{{All: true}}
+		}
+		n.refuses = func(l Lane) *object.Error {
+			if l.Slot == 9_999 {
+				return object.Errorf(object.CodeDisk, object.NotDone, "a bad sector")
+			}
+			return nil
+		}
+		m := w.merger(0)
+		w.rounds(m)
+		switch {
+		case all && len(n.doubts) != 1:
+			t.Error("a doubt about everything was cleared although one slot failed")
+		case !all && n.since != 10_000:
+			t.Errorf("it vouches from slot %d on", n.since)
+		}
+		if m.Stats().LanesFailed == 0 {
+			t.Errorf("%+v", m.Stats())
+		}
+		n.refuses = nil
+		w.rounds(m)
+		if n.InDoubt(ring.Partition{}) {
+			t.Errorf("all %v: in doubt after the disk was mended: since %d, plain %v, %v", all, n.since, n.plain, n.doubts)
+		}
+	}
+}
