@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +87,7 @@ type MergerConfig struct {
 	// BytesPerSecond bounds what is moved, on average. Default 64 MiB.
 	BytesPerSecond int64
 	// PauseLeast and PauseMost bound the waiting between two rounds. It grows while
-	// there is something to do that cannot be done. Default 100 ms and 1 s.
+	// there is something to do that cannot be done. Default 50 ms and 1 s.
 	PauseLeast, PauseMost time.Duration
 }
 
@@ -102,7 +101,7 @@ func (c MergerConfig) withDefaults() MergerConfig {
 	c.Grace = cmp.Or(c.Grace, 11*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.BytesPerSecond = cmp.Or(c.BytesPerSecond, 64<<20)
-	c.PauseLeast = cmp.Or(c.PauseLeast, 100*time.Millisecond)
+	c.PauseLeast = cmp.Or(c.PauseLeast, 50*time.Millisecond)
 	c.PauseMost = max(cmp.Or(c.PauseMost, time.Second), c.PauseLeast)
 	return c
 }
@@ -206,7 +205,7 @@ func rest(ctx context.Context, d time.Duration) bool {
 func (m *Merger) Round(ctx context.Context) (did, waits bool) {
 	r := m.cfg.History().Newest()
 	began := m.cfg.Now()
-	var sum roundSum
+	sum := roundSum{gone: make(map[ring.NodeID]bool)}
 	inDoubt, unattainable := int64(0), int64(0)
 	for p := range r.OwnedBy(m.cfg.Self) {
 		if ctx.Err() != nil {
@@ -215,6 +214,9 @@ func (m *Merger) Round(ctx context.Context) (did, waits bool) {
 		if !m.cfg.Own.InDoubt(p) {
 			delete(m.seen, p)
 			continue
+		}
+		if m.seen[p].IsZero() {
+			m.seen[p] = m.cfg.Now()
 		}
 		switch m.partition(ctx, r, p, &sum) {
 		case mergedAll:
@@ -243,8 +245,10 @@ func (m *Merger) Round(ctx context.Context) (did, waits bool) {
 	return did || paid, waits || owing
 }
 
-// A roundSum is what one round did, to be told in one line.
+// A roundSum is what one round did, to be told in one line, and who did not
+// answer in it: they are not asked again before the next.
 type roundSum struct {
+	gone                  map[ring.NodeID]bool
 	partitions, lanes     int
 	pulled, pushed, bytes uint64
 }
@@ -260,7 +264,7 @@ const (
 
 // partition works through the plan of one partition.
 func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, sum *roundSum) merged {
-	view, err := m.view(ctx, r, p)
+	view, err := m.view(ctx, r, p, sum)
 	if err != nil {
 		m.cfg.Log.Warn("a partition cannot be merged with the other owners", "partition", p.String(), "error", err)
 		return mergedNone
@@ -297,9 +301,6 @@ func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, 
 // of the view.
 func (m *Merger) ripe(view *MergeView) bool {
 	now := m.cfg.Now()
-	if m.seen[view.Partition].IsZero() {
-		m.seen[view.Partition] = now
-	}
 	if view.Bootstrap(now.Unix()) {
 		return true
 	}
@@ -323,10 +324,32 @@ func slotOf(t *MergeTask) int64 {
 	return t.Since
 }
 
-// view asks this node and the others what they have of a partition.
-func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition) (*MergeView, error) {
+// view asks the others what they have of a partition, and this node if enough of
+// them answer.
+func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition, sum *roundSum) (*MergeView, error) {
 	owners := r.Owners(p)
 	v := &MergeView{Partition: p, Self: slices.Index(owners, m.cfg.Self), Others: make([]*Survey, len(owners)), Buckets: m.cfg.Buckets()}
+	for i, id := range owners {
+		if i == v.Self || sum.gone[id] {
+			continue
+		}
+		other := m.cfg.Other(id)
+		if other == nil {
+			continue
+		}
+		timed, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+		s, err := other.Survey(timed, p)
+		cancel()
+		switch {
+		case err == nil:
+			v.Others[i] = &s
+		case errors.Is(err, object.CodeUnavailable), errors.Is(err, object.CodeDeadline), errors.Is(err, object.CodeStopping):
+			sum.gone[id] = true
+		}
+	}
+	if !v.Reachable() {
+		return v, nil
+	}
 	var err error
 	if v.Doubts, err = m.cfg.Own.Doubts(p); err != nil {
 		return nil, err
@@ -334,21 +357,6 @@ func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition) (*Mer
 	if v.Own, err = m.cfg.Own.Survey(ctx, p); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	for i, id := range owners {
-		other := m.cfg.Other(id)
-		if i == v.Self || other == nil {
-			continue
-		}
-		wg.Go(func() {
-			if s, err := other.Survey(ctx, p); err == nil {
-				v.Others[i] = &s
-			}
-		})
-	}
-	wg.Wait()
 	return v, nil
 }
 
