@@ -37,10 +37,39 @@ func OnDisks(disks ...*bitcask.Disk) (Disks, error) {
 			return nil, err
 		}
 		for _, p := range partitions {
-			d.place(ring.Partition(p), i)
+			d.found(ring.Partition(p), i)
 		}
 	}
 	return d, nil
+}
+
+// found notes that a disk has a partition. If two have it, one was away while the
+// partition was made anew on the other: the one that was made later counts. The
+// other one would vouch for what it has missed; it is left alone and serves
+// nothing. If that cannot be told, the first one listed counts.
+func (d *onDisks) found(p ring.Partition, disk int) {
+	before, known := d.where[p]
+	switch {
+	case !known:
+		d.place(p, disk)
+	case born(d.disks[disk], p) > born(d.disks[before], p):
+		d.where[p] = disk
+		d.count[before]--
+		d.count[disk]++
+	}
+}
+
+// born returns when a disk's vnode was made, 0 if it does not say so.
+func born(disk *bitcask.Disk, p ring.Partition) int64 {
+	store, err := disk.Store(bitcask.Partition(p))
+	if err != nil {
+		return 0
+	}
+	since, err := parseSince(store.Note())
+	if err != nil {
+		return 0 // it was alone, or says nothing that can be read
+	}
+	return since.Born
 }
 
 type onDisks struct {
@@ -51,8 +80,7 @@ type onDisks struct {
 	count []int                  // partitions on each disk
 }
 
-// place notes where a partition is. If two disks have it, as after one was
-// brought back that had been replaced, the first one listed counts.
+// place puts a partition on a disk, unless it is on one.
 func (d *onDisks) place(p ring.Partition, disk int) {
 	if _, known := d.where[p]; !known {
 		d.where[p] = disk

@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"testing"
+	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/bucket"
@@ -62,6 +63,40 @@ func TestOnDisks(t *testing.T) {
 	}
 	if len(where) != 6 {
 		t.Errorf("%d of 6 partitions were found again", len(where))
+	}
+}
+
+// TestDiskThatWasAway: a disk that is back after its partitions were made anew
+// elsewhere serves nothing of them: it would vouch for what it has missed.
+func TestDiskThatWasAway(t *testing.T) {
+	ttl := func(uint64) int64 { return 0 }
+	first, second := newEngine(t, vfs.NewMem(), ttl), newEngine(t, vfs.NewMem(), ttl)
+	n := newNode(t, 2, func(func(uint64) int64) system { return first })
+	n.twoNodes()
+	if err := n.set.Open(n.now, n.partitions()...); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range n.set.Vnodes() {
+		if err := v.Vouch(whole); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.sys, n.now = second, n.now.Add(time.Minute) // the first disk is away
+	n.open()
+	if err := n.set.Open(n.now, n.partitions()...); err != nil {
+		t.Fatal(err)
+	}
+	n.want("a put on the second disk", n.put("events", noonKey, "v"), "stored")
+	for _, order := range [][2]*engine{{first, second}, {second, first}} {
+		disks, err := OnDisks(order[0].disk, order[1].disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.set, err = NewSet(n.cfg, disks); err != nil {
+			t.Fatal(err)
+		}
+		n.want("both are there", n.get("events", noonKey), "v")
+		n.want("what the first would vouch for", n.get("events", blobKey(noon.Unix(), 9)), "unknown")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
@@ -32,12 +33,18 @@ type snapshot struct {
 	pushed  peer.PushStats
 	follows peer.FollowStats
 	bodies  bodyStats
+	merge   replication.MergerStats // zero on a node that is alone
+	owed    replication.OwedStats
 	disks   []bitcask.Stats
 }
 
 func (n *Node) snapshot() snapshot {
 	s := snapshot{ready: n.Ready(), vnodes: n.vnodes.Stats(), tail: n.hub.Counters(), wire: n.server.Stats(), dcs: len(n.store.dcs.names())}
 	s.pushed, s.follows, s.bodies = n.pushes.door.Stats(), n.pushes.received.Stats(), n.pushes.bodies.stats()
+	s.owed = n.coord.Owed().Stats()
+	if n.merger != nil {
+		s.merge = n.merger.Stats()
+	}
 	for _, d := range n.disks {
 		s.disks = append(s.disks, d.Stats())
 	}
