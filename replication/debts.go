@@ -17,6 +17,10 @@ const payBatch = 64
 func (m *Merger) payAll(ctx context.Context) (paid, owing bool) {
 	r := m.cfg.History().Newest()
 	for _, node := range r.Nodes() {
+		if m.cfg.Now().Before(m.unpaid[node.ID].at) {
+			owing = true
+			continue
+		}
 		for _, d := range m.cfg.Owed.Debts(node.ID) {
 			if ctx.Err() != nil {
 				return paid, true
@@ -24,9 +28,14 @@ func (m *Merger) payAll(ctx context.Context) (paid, owing bool) {
 			if err := m.pay(ctx, r, d); err != nil {
 				m.counters.debtsFailed.Add(1)
 				owing = true
+				if object.AsError(err).Code != object.CodeUnavailable { // which costs nothing to try
+					wait := min(max(retryLeast, 2*m.unpaid[node.ID].wait), retryMost)
+					m.unpaid[node.ID] = retry{m.cfg.Now().Add(wait), wait}
+				}
 				break // the node's other debts will hardly fare better
 			}
 			m.counters.debtsPaid.Add(1)
+			delete(m.unpaid, node.ID)
 			paid = true
 		}
 	}

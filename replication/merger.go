@@ -114,6 +114,8 @@ type Merger struct {
 	cfg      MergerConfig
 	counters mergeCounters
 	seen     map[ring.Partition]time.Time // when it was first seen in doubt; Round's
+	retries  map[ring.Partition]retry     // of those that failed; Round's
+	unpaid   map[ring.NodeID]retry        // nodes that could not be given what they are owed; Round's
 	doubts   map[seenDoubt]time.Time      // the same of doubts, which come at any time; Round's
 }
 
@@ -167,7 +169,7 @@ func NewMerger(cfg MergerConfig) *Merger {
 	if cfg.History == nil || cfg.Buckets == nil || cfg.Own == nil || cfg.Other == nil || cfg.Rescue == nil || cfg.Owed == nil || cfg.Self.IsZero() {
 		panic("replication: BUG: a merger without node, history, buckets, replicas, rescue or debts")
 	}
-	return &Merger{cfg: cfg.withDefaults(), seen: make(map[ring.Partition]time.Time), doubts: make(map[seenDoubt]time.Time)}
+	return &Merger{cfg: cfg.withDefaults(), seen: make(map[ring.Partition]time.Time), doubts: make(map[seenDoubt]time.Time), retries: make(map[ring.Partition]retry), unpaid: make(map[ring.NodeID]retry)}
 }
 
 // Run merges and pays until ctx ends.
@@ -206,43 +208,53 @@ func (m *Merger) Round(ctx context.Context) (did, waits bool) {
 	r := m.cfg.History().Newest()
 	began := m.cfg.Now()
 	sum := roundSum{gone: make(map[ring.NodeID]bool)}
-	inDoubt, unattainable := int64(0), int64(0)
-	for p := range r.OwnedBy(m.cfg.Self) {
+	doubted := m.doubted(r)
+	inDoubt, unattainable := int64(len(doubted)), int64(0)
+	m.counters.partitionsInDoubt.Store(inDoubt)
+	paid, owing := m.payAll(ctx)
+	for _, p := range doubted {
 		if ctx.Err() != nil {
 			return did, true
-		}
-		if !m.cfg.Own.InDoubt(p) {
-			delete(m.seen, p)
-			continue
-		}
-		if m.seen[p].IsZero() {
-			m.seen[p] = m.cfg.Now()
 		}
 		switch m.partition(ctx, r, p, &sum) {
 		case mergedAll:
 			did = true
 			sum.partitions++
 			delete(m.seen, p)
+			inDoubt--
+			m.counters.partitionsInDoubt.Store(inDoubt)
 		case mergedSome:
 			did, waits = true, true
-			inDoubt++
 		case mergedNone:
 			waits = true
-			inDoubt++
 		case notReachable:
 			waits = true
-			inDoubt++
 			unattainable++
 		}
 	}
-	m.counters.partitionsInDoubt.Store(inDoubt)
 	m.counters.partitionsUnattainable.Store(unattainable)
 	if sum.partitions > 0 || sum.lanes > 0 {
 		m.cfg.Log.Info("slots were merged with the other owners", "partitions_complete", sum.partitions, "partitions_in_doubt", inDoubt,
 			"slots", sum.lanes, "pulled", sum.pulled, "pushed", sum.pushed, "bytes", sum.bytes, "took", m.cfg.Now().Sub(began))
 	}
-	paid, owing := m.payAll(ctx)
 	return did || paid, waits || owing
+}
+
+// doubted returns this node's partitions that are in doubt, and remembers since
+// when.
+func (m *Merger) doubted(r *ring.Ring) (doubted []ring.Partition) {
+	for p := range r.OwnedBy(m.cfg.Self) {
+		if !m.cfg.Own.InDoubt(p) {
+			delete(m.seen, p)
+			delete(m.retries, p)
+			continue
+		}
+		doubted = append(doubted, p)
+		if m.seen[p].IsZero() {
+			m.seen[p] = m.cfg.Now()
+		}
+	}
+	return doubted
 }
 
 // A roundSum is what one round did, to be told in one line, and who did not
@@ -262,8 +274,15 @@ const (
 	notReachable
 )
 
-// partition works through the plan of one partition.
+// slotsPerRound is how many slots of one partition are merged before the newer
+// ones of others have their turn.
+const slotsPerRound = 4
+
+// partition works through the plan of one partition, or a part of it.
 func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, sum *roundSum) merged {
+	if m.cfg.Now().Before(m.retries[p].at) {
+		return mergedNone
+	}
 	view, err := m.view(ctx, r, p, sum)
 	if err != nil {
 		m.cfg.Log.Warn("a partition cannot be merged with the other owners", "partition", p.String(), "error", err)
@@ -275,8 +294,12 @@ func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, 
 	if !m.ripe(view) {
 		return mergedNone
 	}
-	did, mayVouch := false, true
+	did, failed, mayVouch := false, false, true
+	left := slotsPerRound
 	for _, t := range view.Plan() {
+		if left == 0 && !view.Own.All {
+			break // other partitions have newer slots
+		}
 		done, err := m.task(ctx, r, view, &t, mayVouch, sum)
 		if ctx.Err() != nil {
 			return mergedNone
@@ -284,9 +307,14 @@ func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, 
 		if err != nil {
 			m.cfg.Log.Warn("a slot stays in doubt: reads there answer unknown instead of absent", "partition", p.String(), "slot", slotOf(&t), "error", err)
 		}
-		did = did || done
+		if done && len(t.Lanes) > 0 {
+			left--
+		}
+		did = did || done && (t.Vouch || len(t.Clear) > 0)
+		failed = failed || err != nil
 		mayVouch = mayVouch && (done || !t.Needed)
 	}
+	m.postpone(p, failed && !did)
 	switch {
 	case !m.cfg.Own.InDoubt(p):
 		return mergedAll
@@ -294,6 +322,27 @@ func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, 
 		return mergedSome
 	}
 	return mergedNone
+}
+
+// A retry says when a partition is tried again that failed.
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+const (
+	retryLeast = time.Second
+	retryMost  = time.Minute
+)
+
+// postpone has a partition wait after a failure, each time twice as long.
+func (m *Merger) postpone(p ring.Partition, failed bool) {
+	if !failed {
+		delete(m.retries, p)
+		return
+	}
+	wait := min(max(retryLeast, 2*m.retries[p].wait), retryMost)
+	m.retries[p] = retry{m.cfg.Now().Add(wait), wait}
 }
 
 // ripe reports whether merging may begin: whether the puts are over that this

@@ -324,6 +324,7 @@ func TestOwedCopiesArrive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	c.quiet(t)
 	if c.nodes[0].coord.Owed().Stats().Places == 0 {
 		t.Fatal("nothing is owed")
 	}
