@@ -1,7 +1,6 @@
 package bitcask
 
 import (
-	"math/rand/v2"
 	"slices"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -245,7 +244,7 @@ func (l *lane) create(careless bool) (*segment, error) {
 	s := l.store
 	seg := newSegment(segID{l.id, l.nextSeq}, s.partition)
 	l.nextSeq++
-	seg.generation = rand.Uint32N(1<<32-2) + 1
+	seg.generation = uint32(s.disk.cfg.Random()%(1<<32-2)) + 1
 	seg.keydir = &keydir{}
 	h := segHeader{
 		cluster: s.disk.cfg.Cluster, node: s.disk.cfg.Node, bucket: l.knownBucket(), slot: l.id.slot,

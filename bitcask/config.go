@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -42,6 +43,12 @@ type Config struct {
 	MinFreeBytes     int64         // puts are refused while less is free; default 1 GiB, or 2 % of the disk if that is less
 	Log              *slog.Logger  // default: discards
 
+	// Manual starts no goroutine: the owner calls Disk.Tick. For simulations.
+	Manual bool
+	// Random gives the bits of new disks' ids and of segments' generations. It may
+	// be called by any goroutine. Default: the runtime's.
+	Random func() uint64
+
 	reserveBytes int64 // of the reserve file; default 2 MiB, less in tests
 }
 
@@ -52,6 +59,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxHandles, defaultMaxHandles)
 	setDefault(&c.MaxSegmentBytes, defaultMaxSegmentBytes)
 	setDefault(&c.reserveBytes, defaultReserve)
+	if c.Random == nil {
+		c.Random = rand.Uint64
+	}
 	if c.TTL == nil {
 		c.TTL = func(uint64) int64 { return 0 }
 	}

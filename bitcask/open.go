@@ -1,7 +1,7 @@
 package bitcask
 
 import (
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +10,8 @@ import (
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
-// OpenDisk takes a data directory into use and starts the goroutine that syncs
-// it; Close ends both. An empty directory is made the configuration's; one that
+// OpenDisk takes a data directory into use and, unless cfg.Manual is set, starts
+// the goroutine that syncs it; Close ends both. An empty directory is made the configuration's; one that
 // is another cluster's or node's, of another format or slot length, in use by
 // another process, read-only, or not empty and not mayfly's, is refused with an
 // *IdentityError and left as it is. nowMicros is the caller's clock,
@@ -42,7 +42,9 @@ func OpenDisk(fsys vfs.FS, cfg Config, nowMicros int64) (*Disk, error) {
 	}
 	d.opening.L = &d.mu
 	d.space.init(d)
-	d.loop.Go(d.syncLoop)
+	if !cfg.Manual {
+		d.loop.Go(d.syncLoop)
+	}
 	return d, nil
 }
 
@@ -104,7 +106,8 @@ func adopt(fsys vfs.FS, cfg Config, nowMicros int64) (Identity, error) {
 		return Identity{}, err
 	}
 	id = Identity{Cluster: cfg.Cluster, Node: cfg.Node, SlotSeconds: cfg.SlotSeconds, CreatedMicros: nowMicros}
-	rand.Read(id.Disk[:])
+	binary.LittleEndian.PutUint64(id.Disk[:8], cfg.Random())
+	binary.LittleEndian.PutUint64(id.Disk[8:], cfg.Random())
 	if err := vfs.PublishBytes(fsys, identityName, appendIdentity(nil, id)); err != nil {
 		return Identity{}, &IdentityError{Path: fsys.Path(identityName), Reason: "the file cannot be written: " + err.Error(), Cause: err}
 	}

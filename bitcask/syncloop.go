@@ -38,10 +38,26 @@ func (d *Disk) syncLater(s *Store, seg *segment) {
 	d.syncs.mu.Unlock()
 }
 
-// syncLoop is the Disk's goroutine: it syncs what is due, and looks at the free
-// space, until stop is closed.
+// TickInterval is how often Tick is to be called on a Manual Disk.
+func (d *Disk) TickInterval() time.Duration {
+	return max(d.cfg.SyncInterval/syncSteps, time.Millisecond)
+}
+
+// Tick syncs what is due and now and then looks at the free space: one step of
+// what a Disk that is not Manual does by itself. One goroutine calls it at a time,
+// and none after Close.
+func (d *Disk) Tick() {
+	for _, e := range d.dueSyncs() {
+		d.syncNow(e)
+	}
+	if d.syncs.tick%syncSteps == 0 {
+		d.space.refresh(d)
+	}
+}
+
+// syncLoop is the Disk's goroutine: it ticks until stop is closed.
 func (d *Disk) syncLoop() {
-	ticker := time.NewTicker(max(d.cfg.SyncInterval/syncSteps, time.Millisecond))
+	ticker := time.NewTicker(d.TickInterval())
 	defer ticker.Stop()
 	for {
 		select {
@@ -49,12 +65,7 @@ func (d *Disk) syncLoop() {
 			return
 		case <-ticker.C:
 		}
-		for _, e := range d.dueSyncs() {
-			d.syncNow(e)
-		}
-		if d.syncs.tick%syncSteps == 0 {
-			d.space.refresh(d)
-		}
+		d.Tick()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
@@ -24,11 +26,11 @@ func (v *Vnode) mergeRows(ctx context.Context, now time.Time, r *rules, slot exp
 	if err != nil {
 		return err
 	}
-	for key, records := range keys {
+	for _, key := range slices.Sorted(maps.Keys(keys)) { // in order, so that a replay writes the same files
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if records > 1 {
+		if keys[key] > 1 {
 			if err := v.mergeRow(now, r, []byte(key)); err != nil && !errors.Is(err, object.CodeExpired) {
 				return fmt.Errorf("row %q: %w", key, err)
 			}

@@ -29,6 +29,9 @@ type Buffer struct {
 }
 
 var (
+	poison = poisonDefault // released buffers are overwritten; set before there is any
+	fresh  bool            // released buffers are not used again; likewise
+
 	classes     [numClasses]sync.Pool
 	liveBytes   atomic.Int64
 	liveBuffers atomic.Int64
@@ -105,10 +108,15 @@ func (b *Buffer) Release() {
 			full[i] = 0xdb
 		}
 	}
-	if b.class != unpooled {
+	if b.class != unpooled && !fresh {
 		classes[b.class].Put(b)
 	}
 }
+
+// DebugBuffers makes every use of a Buffer after its release show: released bytes
+// are overwritten and stay so, as no memory is used again. It is for simulations
+// and must be called before the first Buffer is made.
+func DebugBuffers() { poison, fresh = true, true }
 
 // Live tells how many Buffers are in use now, and the bytes they occupy. It is
 // what the node reports as memory in flight; a test that ends with more than it

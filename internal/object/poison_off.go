@@ -2,5 +2,6 @@
 
 package object
 
-// poison is off in ordinary builds: it costs a pass over every released byte.
-const poison = false
+// poisonDefault is off in ordinary builds: poison costs a pass over every
+// released byte. [DebugBuffers] turns it on for a process.
+const poisonDefault = false

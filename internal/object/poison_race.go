@@ -2,5 +2,6 @@
 
 package object
 
-// poison overwrites released buffers, so that a use after Release shows.
-const poison = true
+// poisonDefault: released buffers are overwritten, so that a use after Release
+// shows.
+const poisonDefault = true
