@@ -58,7 +58,7 @@ func TestGrouperGroups(t *testing.T) {
 		if writes != 2 {
 			t.Errorf("%d writes for a hundred entries at once, want 2", writes)
 		}
-		if len(g.rows) != 0 {
+		if g.gatherer.Busy() != 0 {
 			t.Error("the row is still taken for busy")
 		}
 	})
@@ -147,7 +147,7 @@ func TestGrouperOutlivesItsCallers(t *testing.T) {
 		if n := got.Len(); n != 5 {
 			t.Errorf("%d entries written, want 5", n)
 		}
-		if len(g.rows) != 0 {
+		if g.gatherer.Busy() != 0 {
 			t.Error("the row is still taken for busy")
 		}
 	})

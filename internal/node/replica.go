@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
@@ -120,6 +119,3 @@ func stateError(s vnode.State) error {
 	}
 	panic("node: BUG: a replica without an object is " + s.String())
 }
-
-// isClosed reports whether an index row took no entry because its second is closed.
-func isClosed(err error) bool { return errors.Is(err, object.CodeClosed) }

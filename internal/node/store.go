@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -132,33 +132,19 @@ func isIndexed(h *object.Header) bool {
 // publishes them to the hub. It returns an error a record.
 func (s *Store) list(ctx context.Context, recs []object.Record) []error {
 	errs := make([]error, len(recs))
-	groups := make(map[event.IndexKey][]int)
-	var order []event.IndexKey
-	deltas := make([]index.Row, len(recs))
-	for i := range recs {
-		key, delta, err := index.DeltaOf(&recs[i].Header)
-		if err != nil {
-			errs[i] = object.Errorf(object.CodeBadRequest, object.MaybeDone, "%w", err)
-			continue
+	rows := replication.RowsOfBlobs(recs, func(i int, err *object.Error) { errs[i] = err })
+	for _, row := range rows {
+		bodies := recs
+		if len(rows) > 1 {
+			bodies = make([]object.Record, len(row.Blobs))
+			for j, i := range row.Blobs {
+				bodies[j] = recs[i]
+			}
 		}
-		if groups[key] == nil {
-			order = append(order, key)
-		}
-		groups[key], deltas[i] = append(groups[key], i), delta
-	}
-	for _, key := range order {
-		members := groups[key]
-		rows := make([]index.Row, len(members))
-		for j, i := range members {
-			rows[j] = deltas[i]
-		}
-		bodies := make([]object.Record, len(members))
-		for j, i := range members {
-			bodies[j] = recs[i]
-		}
-		err := s.addToRow(ctx, key, index.Merge(rows...), bodies)
-		for _, i := range members {
-			errs[i] = err
+		if err := s.addToRow(ctx, row.Key, row.Delta, bodies); err != nil {
+			for _, i := range row.Blobs {
+				errs[i] = err
+			}
 		}
 	}
 	return errs
@@ -168,47 +154,16 @@ func (s *Store) list(ctx context.Context, recs []object.Record) []error {
 // publishes what it added. The blobs it names are stored already: an error means
 // that they may be found, or may not.
 func (s *Store) addToRow(ctx context.Context, key event.IndexKey, delta index.Row, bodies []object.Record) error {
-	err := s.rows.add(ctx, key, delta)
-	if isClosed(err) {
-		return s.addLate(ctx, key, delta, bodies)
+	listing, next := replication.NewListing(key, delta)
+	for next.Kind == replication.AddToRow {
+		err := s.rows.add(ctx, next.Key, next.Row)
+		next = listing.Added(object.AsError(err), s.now().Unix())
 	}
-	if err != nil {
-		return maybeDone(err)
+	if next.Err != nil {
+		return next.Err
 	}
-	s.publish(key, delta, bodies)
+	s.publish(next.Key, next.Row, bodies)
 	return nil
-}
-
-// lateTries bounds how often a late list is tried: one more would mean that
-// each took longer than a list stays open.
-const lateTries = 4
-
-// addLate lists what came after its second was closed: first in the late list of
-// the present second, then, marked so, in the row it was meant for. Hellos and
-// finals for a closed second are refused: they would change what was said of it.
-func (s *Store) addLate(ctx context.Context, key event.IndexKey, delta index.Row, bodies []object.Record) error {
-	var err error
-	for range lateTries {
-		arrival := s.now().Unix()
-		marked, list := index.Relist(key, delta, arrival)
-		if list.Empty() {
-			return object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s is closed: hello, final and goodbye come too late for it", key.Epoch, key.DC)
-		}
-		lateKey := index.LateKey(key, arrival)
-		err = s.rows.add(ctx, lateKey, list)
-		if isClosed(err) {
-			continue // it waited too long; the next second's list
-		}
-		if err == nil && !marked.Empty() {
-			err = s.rows.add(ctx, key, marked)
-		}
-		if err != nil {
-			return maybeDone(err)
-		}
-		s.publish(lateKey, list, bodies)
-		return nil
-	}
-	return maybeDone(err)
 }
 
 // writeDelta makes one delta durable. It is the grouper's write.
@@ -267,7 +222,7 @@ func (s *Store) AppendIndex(ctx context.Context, key event.IndexKey, delta index
 		return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 	}
 	err := s.rows.add(ctx, key, delta)
-	if isClosed(err) {
+	if errors.Is(err, object.CodeClosed) {
 		return object.Errorf(object.CodeExpired, object.NotDone, "second %d of %s is closed: hello, final and goodbye come too late for it", key.Epoch, key.DC)
 	}
 	if err != nil {
@@ -332,13 +287,4 @@ func wireError(err error) error {
 		return nil
 	}
 	return object.AsError(err)
-}
-
-// maybeDone returns err with the outcome that holds when the blob is stored and
-// its entry may not be: a retry of the identical put lists it.
-func maybeDone(err error) error {
-	e := *object.AsError(err)
-	e.Outcome = object.MaybeDone
-	e.Message = fmt.Sprintf("the blob is stored, its index entry may not be: %s; send it again", e.Message)
-	return &e
 }
