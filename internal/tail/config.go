@@ -1,8 +1,10 @@
 package tail
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -19,6 +21,45 @@ type Config struct {
 	WindowBlobs   int           // the hub remembers, some 500 bytes each; 1024 or more
 	Reads         int           // of index rows at once; 1..1024
 	ReadTimeout   time.Duration // of one read of an index row; 1ms or more
+
+	// Runtime is where time and concurrency come from. Default: the clock and
+	// goroutines.
+	Runtime Runtime
+}
+
+// A Runtime lets the owner of a hub decide what time it is and what runs when,
+// for simulations. A hub with one starts no goroutine of its own: the owner calls
+// [Hub.Step] every second, and the Source bounds its reads itself. But for Go, its
+// methods are called without the hub's lock.
+type Runtime interface {
+	Now() time.Time
+	// Go has f run beside the caller: not before it has returned.
+	Go(f func())
+	// Pause returns when wake has something, which it takes, when d is over, if it
+	// is not 0, when closed is, or when ctx ends.
+	Pause(ctx context.Context, closed, wake <-chan struct{}, d time.Duration)
+}
+
+// realTime is the Runtime of the world.
+type realTime struct{ wg *sync.WaitGroup }
+
+func (r realTime) Now() time.Time { return time.Now() }
+
+func (r realTime) Go(f func()) { r.wg.Go(f) }
+
+func (r realTime) Pause(ctx context.Context, closed, wake <-chan struct{}, d time.Duration) {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-wake:
+	case <-over:
+	case <-closed:
+	case <-ctx.Done():
+	}
 }
 
 // DefaultConfig returns the bounds of an ordinary node.

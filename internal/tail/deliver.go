@@ -3,7 +3,6 @@ package tail
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -128,12 +127,7 @@ func (s *Subscription) tryAgain(ctx context.Context, err error) (again bool, fau
 		}
 	}
 	s.pause = min(max(2*s.pause, firstPause), maxPause)
-	timer := time.NewTimer(s.pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	s.hub.time.Pause(ctx, nil, nil, s.pause)
 	return true, s.ended(ctx)
 }
 

@@ -22,6 +22,8 @@ type Hub struct {
 	source Source
 	cfg    Config
 	log    *slog.Logger
+	time   Runtime
+	manual bool // the owner calls Step
 
 	stop   context.CancelFunc
 	closed context.Context // ends with Close
@@ -34,15 +36,18 @@ type Hub struct {
 	reads int // under way
 }
 
-// New returns a hub that reads from source. Its goroutine runs until [Hub.Close].
-// cfg must be valid.
+// New returns a hub that reads from source. Its goroutine, unless cfg has a Runtime,
+// runs until [Hub.Close]. cfg must be valid.
 func New(source Source, cfg Config, log *slog.Logger) *Hub {
 	if err := cfg.Validate(); err != nil {
 		panic("tail: BUG: an unchecked configuration: " + err.Error())
 	}
 	h := &Hub{source: source, cfg: cfg, log: log, wake: make(chan struct{}, 1), core: newCore(cfg), subs: make(map[*Subscription]struct{})}
 	h.closed, h.stop = context.WithCancel(context.Background())
-	h.wg.Go(h.run)
+	if h.time, h.manual = cfg.Runtime, cfg.Runtime != nil; !h.manual {
+		h.time = realTime{&h.wg}
+		h.wg.Go(h.run)
+	}
 	return h
 }
 
@@ -67,7 +72,7 @@ func (h *Hub) Close() {
 // take, it finds in the index. The hub keeps nothing of u but strings, entries and
 // the bodies it retains.
 func (h *Hub) Publish(u Update) {
-	now := time.Now().UnixMilli()
+	now := h.time.Now().UnixMilli()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.core.publish(now, &u)
@@ -81,7 +86,7 @@ func (h *Hub) Subscribe(o Options) (*Subscription, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := h.time.Now()
 	if at, err = o.begin(at, now); err != nil {
 		return nil, err
 	}
@@ -104,7 +109,7 @@ func (h *Hub) Subscribe(o Options) (*Subscription, error) {
 func (h *Hub) Counters() Counters {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.core.counters(time.Now().UnixMilli())
+	return h.core.counters(h.time.Now().UnixMilli())
 }
 
 // poke has the window's goroutine look now.
@@ -128,11 +133,13 @@ func (h *Hub) run() {
 		case <-h.wake:
 			timer.Stop()
 		}
-		h.step()
+		h.Step()
 	}
 }
 
-func (h *Hub) step() {
+// Step moves the window with the time and begins the reads that are due. The
+// owner of a hub with a Runtime calls it every second, others never.
+func (h *Hub) Step() {
 	h.mu.Lock()
 	idle := len(h.subs) == 0
 	h.mu.Unlock()
@@ -140,7 +147,7 @@ func (h *Hub) step() {
 		return
 	}
 	dcs := h.source.DCs()
-	now := time.Now().UnixMilli()
+	now := h.time.Now().UnixMilli()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.core.step(now, dcs)
@@ -154,14 +161,14 @@ func (h *Hub) readDueLocked() {
 	}
 	for _, key := range h.core.reads(h.cfg.Reads - h.reads) {
 		h.reads++
-		h.wg.Go(func() { h.read(key) })
+		h.time.Go(func() { h.read(key) })
 	}
 }
 
 // read reads a row for the window. It goes on with others that are due, so that
 // the clock need not come round for them.
 func (h *Hub) read(key event.IndexKey) {
-	started := time.Now().UnixMilli()
+	started := h.time.Now().UnixMilli()
 	row, certain, err := h.row(h.closed, key)
 	if errors.Is(err, object.CodeExpired) {
 		certain = true // nothing of it can be had any more
@@ -172,7 +179,7 @@ func (h *Hub) read(key event.IndexKey) {
 	if h.closed.Err() != nil {
 		return
 	}
-	now := time.Now().UnixMilli()
+	now := h.time.Now().UnixMilli()
 	if err != nil && !certain {
 		h.log.Debug("an index row could not be read for the tails", "row", key.String(), "error", err)
 	}
@@ -183,8 +190,11 @@ func (h *Hub) read(key event.IndexKey) {
 // row reads a row within the time allowed. After an error the row is empty and not
 // certain.
 func (h *Hub) row(ctx context.Context, key event.IndexKey) (index.Row, bool, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.ReadTimeout, errReadTimeout)
-	defer cancel()
+	if !h.manual {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, h.cfg.ReadTimeout, errReadTimeout)
+		defer cancel()
+	}
 	row, certain, err := h.source.Row(ctx, key)
 	if err != nil {
 		return index.Row{}, false, err

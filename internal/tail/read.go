@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sort"
-	"time"
 
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -17,6 +16,9 @@ const maxAttempts = 5
 // reading returns a context for reads that also ends with the subscription, and
 // what to call when they are done.
 func (s *Subscription) reading(ctx context.Context) (context.Context, func()) {
+	if s.hub.manual {
+		return ctx, func() {} // the Source bounds its reads itself
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.closed, func() { cancel(ErrClosed) })
 	return ctx, func() { stop(); cancel(nil) }
@@ -28,7 +30,7 @@ func (s *Subscription) readSecond(ctx context.Context, second int64) error {
 	ctx, done := s.reading(ctx)
 	defer done()
 	dcs := s.dcs()
-	for _, key := range s.catchup.begin(time.Now().UnixMilli(), second, dcs) {
+	for _, key := range s.catchup.begin(s.hub.time.Now().UnixMilli(), second, dcs) {
 		row, certain, err := s.hub.row(ctx, key)
 		switch {
 		case err == nil:
@@ -37,7 +39,7 @@ func (s *Subscription) readSecond(ctx context.Context, second int64) error {
 		case errors.Is(err, object.CodeExpired) && key.Epoch < second:
 			s.catchup.expired(key)
 			continue
-		case errors.Is(err, object.CodeExpired) && second < time.Now().Unix():
+		case errors.Is(err, object.CodeExpired) && second < s.hub.time.Now().Unix():
 			return s.skipExpired(ctx, key)
 		case !passing(err) && !errors.Is(err, object.CodeExpired):
 			return object.AsError(err)
@@ -73,7 +75,7 @@ func passing(err error) bool { return object.AsError(err).Code.Retryable() }
 // skipExpired finds the first second whose row is still there, by halving, and
 // tells the reader of the gap.
 func (s *Subscription) skipExpired(ctx context.Context, key event.IndexKey) error {
-	first, last := key.Epoch, time.Now().Unix()
+	first, last := key.Epoch, s.hub.time.Now().Unix()
 	var fault error
 	n := sort.Search(int(max(last-first, 1)), func(i int) bool {
 		if fault != nil {

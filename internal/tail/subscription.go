@@ -147,18 +147,11 @@ func (s *Subscription) takeQueued() (second int64, live bool) {
 // wait returns when it is worth looking again: when the feed says so, and for one
 // that is not live after a pause.
 func (s *Subscription) wait(ctx context.Context, live bool) error {
-	var again <-chan time.Time
+	again := time.Duration(0) // it is woken
 	if !live {
 		s.pause = min(max(2*s.pause, firstPause), maxPause)
-		timer := time.NewTimer(s.pause)
-		defer timer.Stop()
-		again = timer.C
+		again = s.pause
 	}
-	select {
-	case <-s.wake:
-	case <-again:
-	case <-s.closed.Done():
-	case <-ctx.Done():
-	}
+	s.hub.time.Pause(ctx, s.closed.Done(), s.wake, again)
 	return s.ended(ctx)
 }
