@@ -1,0 +1,298 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/index"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/vnode"
+)
+
+// A model is what the clients were told, and what the replicas were: all that is
+// held against what is read afterwards.
+type model struct {
+	s       *Sim
+	keys    map[string]*key // by bucket and key
+	order   []*key          // in the order in which they were first put
+	rows    map[event.IndexKey]*rowModel
+	holds   []map[string]*holding // by node: what it has acknowledged
+	lists   []map[event.IndexKey]map[string]bool
+	seconds []event.IndexKey // those with blobs, in order
+}
+
+// A key is an object and all that was ever put under it.
+type key struct {
+	bucket, key string
+	puts        []*put // in the order in which they were first sent
+	acked       []*put
+	newest      *put // the greatest version acknowledged; nil: none
+	erased      bool // a delete was sent
+}
+
+func (k *key) id() string { return k.bucket + "/" + k.key }
+
+// A fate is what a client knows of a put.
+type fate uint8
+
+const (
+	sent fate = iota
+	acked
+	notDone
+	maybeDone
+)
+
+// A put is one record that was sent, at least once.
+type put struct {
+	version  object.Version
+	checksum uint64
+	fate     fate
+	at       time.Duration // when it was acknowledged
+	late     bool          // and listed as late
+	header   object.Header // its slices are the put's own
+}
+
+// A rowModel is what was acknowledged for a second: by suffix.
+type rowModel struct {
+	entries map[string]*put
+	order   []string
+}
+
+// A holding is what a node has acknowledged as a replica: the greatest version it
+// took of a key.
+type holding struct{ version object.Version }
+
+func newModel(s *Sim) *model {
+	m := &model{s: s, keys: map[string]*key{}, rows: map[event.IndexKey]*rowModel{}}
+	for range s.nodes {
+		m.holds = append(m.holds, map[string]*holding{})
+		m.lists = append(m.lists, map[event.IndexKey]map[string]bool{})
+	}
+	return m
+}
+
+func (m *model) key(name, text string) *key {
+	id := name + "/" + text
+	k := m.keys[id]
+	if k == nil {
+		k = &key{bucket: name, key: text}
+		m.keys[id] = k
+		m.order = append(m.order, k)
+	}
+	return k
+}
+
+func (k *key) find(v object.Version) *put {
+	for _, p := range k.puts {
+		if p.version == v {
+			return p
+		}
+	}
+	return nil
+}
+
+// sends notes that a record is about to be sent.
+func (m *model) sends(rec *object.Record) {
+	k := m.key(string(rec.Bucket), string(rec.Key))
+	k.erased = k.erased || rec.Kind == object.Tombstone
+	if k.find(rec.Version()) != nil {
+		return // again
+	}
+	h := rec.Header
+	h.Type, h.Bucket, h.Key, h.Writer, h.Metadata = []byte("default"), []byte(k.bucket), []byte(k.key), append([]byte(nil), h.Writer...), nil
+	k.puts = append(k.puts, &put{version: rec.Version(), checksum: rec.Checksum, header: h})
+}
+
+// put notes what became of a record.
+func (m *model) put(rec *object.Record, a putAnswer) {
+	k := m.key(string(rec.Bucket), string(rec.Key))
+	p := k.find(rec.Version())
+	switch {
+	case a.err != nil && a.err.Outcome == object.NotDone && p.fate == sent:
+		p.fate = notDone
+	case a.err != nil && p.fate != acked:
+		p.fate = maybeDone
+	case a.err == nil && p.fate != acked:
+		m.acked(k, p, a.late)
+	}
+}
+
+func (m *model) acked(k *key, p *put, late bool) {
+	p.fate, p.at, p.late = acked, m.s.now, late
+	k.acked = append(k.acked, p)
+	if k.newest == nil || k.newest.version.Compare(p.version) < 0 {
+		k.newest = p
+	}
+	if k.bucket != bucket.Events {
+		return
+	}
+	row, entry, err := index.EntryOf(&p.header)
+	if err != nil {
+		return
+	}
+	at := row.Index()
+	r := m.rows[at]
+	if r == nil {
+		r = &rowModel{entries: map[string]*put{}}
+		m.rows[at] = r
+		m.seconds = append(m.seconds, at)
+	}
+	if _, known := r.entries[entry.Suffix]; !known {
+		r.order = append(r.order, entry.Suffix)
+	}
+	r.entries[entry.Suffix] = p
+}
+
+// replicaTook notes that a node has acknowledged a record as a replica.
+func (m *model) replicaTook(n *node, rec *object.Record) {
+	if rec.Kind == object.Delta {
+		key, err := event.ParseIndexKey(string(rec.Key))
+		if err != nil {
+			return
+		}
+		row, err := index.ParseRow(rec.Value())
+		if err != nil {
+			return
+		}
+		have := m.lists[n.at][key]
+		if have == nil {
+			have = map[string]bool{}
+			m.lists[n.at][key] = have
+		}
+		for w, e := range row.All() {
+			have[w.String()+" "+e.Suffix] = true
+		}
+		return
+	}
+	id := string(rec.Bucket) + "/" + string(rec.Key)
+	h := m.holds[n.at][id]
+	if h == nil {
+		m.holds[n.at][id] = &holding{rec.Version()}
+	} else if h.version.Compare(rec.Version()) < 0 {
+		h.version = rec.Version()
+	}
+}
+
+// replicaLost notes that a node may have lost what it acknowledged. From now on only
+// what clients were told of is asked of it.
+func (m *model) replicaLost(n *node) {
+	m.holds[n.at] = map[string]*holding{}
+	m.lists[n.at] = map[event.IndexKey]map[string]bool{}
+}
+
+// replicaSaid holds a replica's answer against what it has acknowledged: one that
+// calls itself complete must have it.
+func (m *model) replicaSaid(n *node, ref *vnode.Ref, rec *object.Record, complete bool, err error) {
+	h := m.holds[n.at][string(ref.Bucket)+"/"+string(ref.Key)]
+	if h == nil || !complete {
+		return
+	}
+	id := string(ref.Bucket) + "/" + string(ref.Key)
+	switch {
+	case errors.Is(err, object.CodeAbsent):
+		m.s.breach("complete", id, "node %d says that it is complete and has nothing; it has acknowledged version %v", n.at, h.version)
+	case err == nil && string(ref.Bucket) != bucket.Events && rec.Version().Compare(h.version) < 0:
+		m.s.breach("complete", id, "node %d says that it is complete and has version %v; it has acknowledged %v", n.at, rec.Version(), h.version)
+	}
+}
+
+// replicaSaidRow is replicaSaid for rows: they never lose an entry.
+func (m *model) replicaSaidRow(n *node, key event.IndexKey, row index.Row, complete bool) {
+	have := m.lists[n.at][key]
+	if len(have) == 0 || !complete {
+		return
+	}
+	found := 0
+	for w, e := range row.All() {
+		if have[w.String()+" "+e.Suffix] {
+			found++
+		}
+	}
+	if found < len(have) {
+		m.s.breach("I3", "epochs/"+key.String(), "node %d says that it is complete, and its row has %d of the %d entries it has acknowledged", n.at, found, len(have))
+	}
+}
+
+// A view is what was certain of a key when a read of it began.
+type view struct {
+	newest *put
+	acked  int
+}
+
+func (k *key) view() view { return view{k.newest, len(k.acked)} }
+
+// got holds a client's read, which began at that view, against the model. r is the
+// bucket's.
+func (m *model) got(k *key, v view, rec *object.Record, err *object.Error, strict bool) {
+	switch {
+	case err == nil:
+		m.found(k, v, rec, strict)
+	case err.Code == object.CodeAbsent:
+		m.absent(k, v, strict)
+	case err.Code == object.CodeExpired:
+		m.s.breach("I5", k.id(), "a read says that it has expired, and nothing here expires")
+	default:
+		m.s.notes.add("reads without an answer", 1)
+	}
+}
+
+func (m *model) found(k *key, v view, rec *object.Record, strict bool) {
+	p := k.find(rec.Version())
+	switch {
+	case p == nil:
+		m.s.breach("I6", k.id(), "a read found version %v, which nobody has put", rec.Version())
+	case p.checksum != rec.Checksum:
+		m.s.breach("I6", k.id(), "a read found other bytes than were put: checksum %016x, not %016x", rec.Checksum, p.checksum)
+	case p.fate == notDone:
+		m.s.breach("outcome", k.id(), "a read found version %v, of which its writer was told that it was not done", p.version)
+	case k.bucket != bucket.Events && strict && v.newest != nil && p.version.Compare(v.newest.version) < 0:
+		m.s.breach("I6", k.id(), "a read found version %v, older than %v, which was acknowledged before it began", p.version, v.newest.version)
+	}
+}
+
+func (m *model) absent(k *key, v view, strict bool) {
+	if v.newest == nil {
+		return
+	}
+	for _, p := range k.puts { // a delete may be why
+		if p.version.Tombstone && p.fate != notDone && (!strict || k.bucket == bucket.Events || p.version.Compare(v.newest.version) >= 0) {
+			return
+		}
+	}
+	m.s.breach("I6", k.id(), "a read says that it is absent; version %v was acknowledged before it began", v.newest.version)
+}
+
+// gotRow holds a certain row against the model: acked are the entries that were
+// acknowledged before the read began, at begun.
+func (m *model) gotRow(key event.IndexKey, acked []string, begun time.Duration, row index.Row) {
+	r := m.rows[key]
+	if r == nil {
+		return
+	}
+	have := map[string]index.Entry{}
+	for _, e := range row.Blobs() {
+		have[e.Suffix] = e
+	}
+	for _, suffix := range acked {
+		e, ok := have[suffix]
+		if !ok {
+			m.s.breach("I2", fmt.Sprintf("%s/%d:%s:%s", bucket.Events, key.Epoch, key.DC, suffix),
+				"a certain row of %v does not list it, and it was acknowledged before the read began", key)
+			return
+		}
+		if p := r.entries[suffix]; p.version.Tombstone && e.Flags&index.Erased == 0 && p.at < begun {
+			m.s.breach("I3", "epochs/"+key.String(), "the row does not say that %s was erased", suffix)
+		}
+	}
+}
+
+// ackedIn returns the entries acknowledged for a second so far.
+func (m *model) ackedIn(key event.IndexKey) []string {
+	if r := m.rows[key]; r != nil {
+		return r.order[:len(r.order):len(r.order)]
+	}
+	return nil
+}
