@@ -56,10 +56,23 @@ func newProgress(w io.Writer, name string, totalBytes int64) *progress {
 	)}
 }
 
-// set says how many bytes are done.
-func (p *progress) set(doneBytes int64) {
+// newCountProgress begins a bar of that many things.
+func newCountProgress(w io.Writer, name string, total int64) *progress {
+	if !isTerminal(w) {
+		return &progress{}
+	}
+	c := mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+	return &progress{container: c, bar: c.AddBar(total,
+		mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersNoUnit("%d of %d")),
+		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8})),
+	)}
+}
+
+// set says how many bytes, or things, are done.
+func (p *progress) set(done int64) {
 	if p.bar != nil {
-		p.bar.SetCurrent(doneBytes)
+		p.bar.SetCurrent(done)
 	}
 }
 

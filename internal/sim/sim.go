@@ -65,7 +65,6 @@ type Sim struct {
 	faults faults
 	dcs    []string
 
-	tasks   []*task
 	running *task // that has the thread; nil: none
 	pending int   // requests of clients that are not over
 
@@ -172,9 +171,6 @@ func (s *Sim) end() {
 		if n.up {
 			n.shutDown()
 		}
-	}
-	for _, t := range s.tasks {
-		t.kill()
 	}
 	for s.step() { // what is on its way gives up its buffers
 	}

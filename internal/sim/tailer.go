@@ -169,7 +169,7 @@ func (t *tailer) watermark(item *tail.Item) {
 	s := t.s
 	w := &item.Watermark
 	s.notes.add("watermarks "+w.Verdict.State.String(), 1)
-	s.trace.note(s.now, t.n.at, "watermark", w.DC, (w.Epoch-s.epoch)<<8|int64(w.Verdict.State))
+	s.trace.note(s.now, t.n.at, "watermark", w.DC+" "+w.Verdict.String(), w.Epoch-s.epoch)
 	if w.Verdict.State != index.Complete {
 		return
 	}

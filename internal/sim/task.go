@@ -31,7 +31,6 @@ func (s *Sim) spawn(settle func(), f func(*task)) *task {
 		t.yield = yield
 		f(t)
 	})
-	s.tasks = append(s.tasks, t)
 	s.after(0, t.resume)
 	return t
 }

@@ -17,16 +17,17 @@ type workload struct {
 	stamp   int64
 	values  int
 	writers int
+	loose   bool            // some blobs are of a writer who says nothing of its seconds
 	blobs   []object.Record // that were put, to be put again; a use of each
 }
 
-// looseWriter says nothing of its seconds.
+// looseWriter says nothing of its seconds, so that they are never complete.
 const looseWriter = "loose"
 
 // workTime is about how long clients work: long enough for slots to be sealed.
 const workTime = 60 * time.Second
 
-func (w *workload) init(s *Sim) { w.s = s }
+func (w *workload) init(s *Sim) { w.s, w.loose = s, s.rng.IntN(5) == 0 }
 
 // start arranges for the clients' work and returns when it ends.
 func (w *workload) start() time.Duration {
@@ -129,7 +130,7 @@ func (w *workload) blob(epoch int64) object.Record {
 	h := object.Header{
 		Kind: object.Value, TimestampMicros: w.nextStamp(), EventCount: 1, Bucket: []byte(bucket.Events), Key: []byte(key.String()),
 	}
-	if w.s.rng.IntN(2) == 0 {
+	if w.loose && w.s.rng.IntN(2) == 0 {
 		h.Writer, h.Incarnation = []byte(looseWriter), 7
 	}
 	return w.encode(h, w.value())

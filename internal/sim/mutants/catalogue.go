@@ -1,0 +1,84 @@
+package main
+
+// A mutant is a fault to be planted: one piece of text of one file, which must be
+// there exactly once, replaced by another.
+type mutant struct {
+	name     string
+	file     string // relative to the module
+	old, new string
+}
+
+// mutants are the faults that the simulator must find.
+var mutants = []mutant{
+	{
+		"acknowledge at w=1", "replication/write.go",
+		"case have >= s.w:", "case have >= 1:",
+	},
+	{
+		"absent when only one owner was asked", "replication/read.go",
+		"case best < 0 && expired == 0 && absent >= s.n-s.w+1:", "case best < 0 && expired == 0 && absent >= 1:",
+	},
+	{
+		"drop the index delta", "replication/listing.go",
+		"return Listing{key: key, delta: delta}, ListingAction{Kind: AddToRow, Key: key, Row: delta}",
+		"return Listing{key: key, delta: delta}, ListingAction{Kind: ListingOver, Key: key, Row: delta}",
+	},
+	{
+		"count one node twice", "replication/write.go",
+		"\tswitch have := s.count(taken); {\n",
+		"\thave := s.count(taken)\n\tif s.answers[0].state == taken {\n\t\thave++\n\t}\n\tswitch {\n",
+	},
+	{
+		"reuse a buffer too early", "replication/write_op.go",
+		"\t\treturn rec.Retain()\n", "\t\treturn rec\n",
+	},
+	{
+		"absent from an owner that is not complete", "replication/read.go",
+		"\t\tcase Absent:\n\t\t\tif a.Complete {\n", "\t\tcase Absent:\n\t\t\tif true {\n",
+	},
+	{
+		"acknowledge what the disk did not take", "vnode/vnode.go",
+		"\t\tc.failed.Add(1)\n\t\treturn 0, err\n\t}\n\tswitch action {", "\t\tc.failed.Add(1)\n\t\treturn Stored, nil\n\t}\n\tswitch action {",
+	},
+	{
+		"a late entry is not put in a late list", "replication/listing.go",
+		"\tl.stage, l.lateKey = listingLate, index.LateKey(l.key, nowSeconds)\n\treturn ListingAction{Kind: AddToRow, Key: l.lateKey, Row: l.list}\n",
+		"\tl.stage, l.lateKey = listingMarked, index.LateKey(l.key, nowSeconds)\n\treturn ListingAction{Kind: AddToRow, Key: l.key, Row: l.marked}\n",
+	},
+	{
+		"a tail finishes a second early", "internal/tail/config.go",
+		"return c.LatenessSeconds + c.OpenSeconds + c.SettleSeconds }", "return 1 }",
+	},
+	{
+		"recovery drops what follows a bad record", "bitcask/recover.go",
+		"case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord:",
+	},
+	{
+		"merging rows loses an entry", "internal/index/merge.go",
+		"\treturn append(append(merged, a...), b...)\n", "\treturn append(merged, a...)\n",
+	},
+	{
+		"another value is taken for the same", "vnode/decide.go",
+		"\treturn bitcask.Conflict, otherBytes\n", "\treturn bitcask.Same, noConflict\n",
+	},
+	{
+		"unsynced appends are not marked", "bitcask/append.go",
+		"\tif careless {\n\t\tstate = segDirty\n\t}\n", "",
+	},
+	{
+		"a machine's restart is taken for a process's", "bitcask/evidence.go",
+		"\tif e.boot != \"\" && e.m.bootID == e.boot {\n", "\tif e.boot != \"\" {\n",
+	},
+	{
+		"always does not sync", "bitcask/append.go",
+		"\tif op.err == nil && op.sync == SyncAlways {\n", "\tif false {\n",
+	},
+	{
+		"a delta is not added to the row in memory", "vnode/delta.go",
+		"\tcached.add(delta, rec.TimestampMicros)\n", "\tcached.release(delta)\n",
+	},
+	{
+		"complete with fewer blobs than promised", "internal/index/watermark.go",
+		"\t\tcase ok:\n", "\t\tcase ok || s.Final != nil:\n",
+	},
+}
