@@ -92,17 +92,25 @@ func (s *Sim) auditCopies(k *key) {
 	}
 }
 
+// anyoneHas reports whether some node has the value of a put: under its key or, if
+// another value has won that, under the key of the one that lost.
 func (s *Sim) anyoneHas(k *key, p *put) bool {
-	ref := vnode.RefOf([]byte(bucket.DefaultType), []byte(k.bucket), []byte(k.key))
-	for _, n := range s.nodes {
-		a, err := n.vnodes.Get(n.now(), ref)
-		if err != nil {
-			continue
-		}
-		has := a.State == vnode.Found && (a.Record.Checksum == p.checksum && a.Record.Verify() == nil || len(k.acked) > 1 && s.lossy)
-		a.Release()
-		if has {
-			return true
+	names := []string{k.key}
+	if blob, err := event.ParseKey(k.key); err == nil {
+		names = append(names, blob.LoserKey(p.checksum).String())
+	}
+	for _, name := range names {
+		ref := vnode.RefOf([]byte(bucket.DefaultType), []byte(k.bucket), []byte(name))
+		for _, n := range s.nodes {
+			a, err := n.vnodes.Get(n.now(), ref)
+			if err != nil {
+				continue
+			}
+			has := a.State == vnode.Found && a.Record.Checksum == p.checksum && a.Record.Verify() == nil
+			a.Release()
+			if has {
+				return true
+			}
 		}
 	}
 	return false

@@ -53,11 +53,11 @@ func (f *faults) one() {
 		f.burst(lasts)
 	case k < 68:
 		f.slow(n, lasts)
-	case k < 78:
+	case k < 76:
 		f.clock(n)
-	case k < 88:
+	case k < 86:
 		f.disk(n, lasts)
-	case k < 94:
+	case k < 97:
 		f.damage()
 	default:
 		f.moveTail()

@@ -3,6 +3,8 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
@@ -177,10 +179,24 @@ func (m *model) replicaTook(n *node, rec *object.Record) {
 }
 
 // replicaLost notes that a node may have lost what it acknowledged. From now on only
-// what clients were told of is asked of it.
+// that is asked of it of which clients were told, and only when it calls itself
+// complete: of the rest nobody need have another copy.
 func (m *model) replicaLost(n *node) {
-	m.holds[n.at] = map[string]*holding{}
-	m.lists[n.at] = map[event.IndexKey]map[string]bool{}
+	maps.DeleteFunc(m.holds[n.at], func(id string, h *holding) bool {
+		k := m.keys[id]
+		p := k.find(h.version)
+		return p == nil || p.fate != acked
+	})
+	for key, have := range m.lists[n.at] {
+		r := m.rows[key]
+		maps.DeleteFunc(have, func(name string, _ bool) bool {
+			if r == nil {
+				return true
+			}
+			_, suffix, _ := strings.Cut(name, " ")
+			return r.entries[suffix] == nil
+		})
+	}
 }
 
 // replicaSaid holds a replica's answer against what it has acknowledged: one that

@@ -60,7 +60,7 @@ const (
 // Bounds of a simulated node.
 const (
 	slotSeconds      = 10
-	sealAfterSeconds = 15
+	sealAfterSeconds = 25
 	latenessSeconds  = 5
 	syncInterval     = time.Second
 	readTimeout      = 4 * time.Second

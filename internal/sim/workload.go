@@ -47,8 +47,10 @@ func (w *workload) start() time.Duration {
 func (w *workload) one() {
 	s := w.s
 	switch n := s.rng.IntN(100); {
-	case n < 14:
+	case n < 11:
 		w.putBlob("put", w.seconds(0, 3))
+	case n < 14:
+		w.putBlob("put tardily", w.seconds(4, 11))
 	case n < 18:
 		w.putBlob("put late", w.seconds(12, 40))
 	case n < 22:

@@ -47,11 +47,11 @@ var mutants = []mutant{
 	},
 	{
 		"a tail finishes a second early", "internal/tail/config.go",
-		"return c.LatenessSeconds + c.OpenSeconds + c.SettleSeconds }", "return 1 }",
+		"return c.LatenessSeconds + c.OpenSeconds + c.SettleSeconds }", "return c.LatenessSeconds }",
 	},
 	{
 		"recovery drops what follows a bad record", "bitcask/recover.go",
-		"case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord:",
+		"case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord, tr == trustNothing && last:",
 	},
 	{
 		"merging rows loses an entry", "internal/index/merge.go",
