@@ -320,6 +320,32 @@ func TestLateArrival(t *testing.T) {
 	})
 }
 
+// A blob that was put in time, and again when its second was closed, stands in two
+// rows. Whoever has passed the first takes it from the second.
+func TestPutAgainLate(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, m *memStore, h *Hub) {
+		subscribe(t, h, Options{WithoutBodies: true}) // the hub follows all along
+		key := blobKey(time.Now().Unix(), "ams", "web", 0)
+		publish(h, m.put(agg1, key, "v"))
+		time.Sleep(12 * time.Second)
+		publish(h, m.put(agg1, key, "v")) // its writer did not hear of it
+		arrival := time.Now().Unix()
+		time.Sleep(3 * time.Second)
+		for name, from := range map[string]int64{"before its second": key.Epoch, "between its second and its arrival": key.Epoch + 1} {
+			s := subscribe(t, h, Options{From: from, WithoutBodies: true})
+			if items := collect(t, s, time.Second); contains(items, "blob") != 1 {
+				t.Errorf("a tail that begins %s got %v", name, items)
+			}
+			s.Close()
+		}
+		time.Sleep(8 * time.Second) // its second is over, that of its arrival is not
+		s := subscribe(t, h, Options{From: arrival, WithoutBodies: true})
+		if items := collect(t, s, time.Second); contains(items, "blob") != 1 {
+			t.Errorf("a tail that begins with its arrival got %v", items)
+		}
+	})
+}
+
 // A reader that begins in the past gets all of it, with watermarks, and is live
 // afterwards.
 func TestFromAnEpoch(t *testing.T) {

@@ -17,15 +17,17 @@ const aheadOfClock = 15
 // later ones. For the index.ExpectedSeconds before low it knows who was present,
 // which the watermarks of the window need.
 //
-// Invariants: all seconds before low were finished or given up, and every blob of
-// rows that is not before low is in seen.
+// Invariants: all seconds before low were finished or given up; every row that is
+// not before low has all its blobs, whichever other row has them too, for a reader
+// who comes has perhaps passed the other; and those that no other row named first
+// are in seen.
 type window struct {
 	lateness, finish int64 // seconds
 	maxBlobs         int
 
 	low  int64 // seconds since the Unix epoch, UTC
 	rows map[event.IndexKey]*rowState
-	seen map[uint64]struct{} // identities of the blobs of all rows
+	seen map[uint64]*rowState // the first row that named a blob, by its identity
 }
 
 // A rowState is what is known of one index row.
@@ -34,6 +36,7 @@ type rowState struct {
 	acc   index.Accumulator // of pushes and reads
 	last  index.Row         // what was read last
 	blobs []*blob           // in the order they became known
+	again map[uint64]bool   // identities of those that another row named first; nil mostly
 
 	presence      index.Presence
 	presenceStale bool
@@ -58,7 +61,7 @@ func newWindow(cfg *Config, nowMillis int64) *window {
 func (w *window) reset(nowMillis int64) {
 	w.low = nowMillis/1000 - w.finish
 	w.rows = make(map[event.IndexKey]*rowState)
-	w.seen = make(map[uint64]struct{})
+	w.seen = make(map[uint64]*rowState)
 }
 
 func (w *window) row(key event.IndexKey) *rowState {
@@ -89,18 +92,27 @@ func (w *window) admits(arrival, nowMillis int64) bool {
 }
 
 // add merges what a push or a read says of a row, and yields the blobs that are
-// new. The second must not be before low.
+// new: those that no other row has named, as the row of their own second does if
+// they were put again when that was closed. The second must not be before low.
 func (w *window) add(r *rowState, row index.Row, yield func(*blob)) {
 	if !r.acc.Add(row) {
 		return
 	}
 	r.presenceStale = true
 	blobsOf(r.key, row, func(b *blob) {
-		if _, ok := w.seen[b.id]; ok {
+		first, known := w.seen[b.id]
+		if first == r || r.again[b.id] {
 			return
 		}
-		w.seen[b.id] = struct{}{}
 		r.blobs = append(r.blobs, b)
+		if known {
+			if r.again == nil {
+				r.again = make(map[uint64]bool)
+			}
+			r.again[b.id] = true
+			return
+		}
+		w.seen[b.id] = r
 		yield(b)
 	})
 }
@@ -238,9 +250,11 @@ func (w *window) drop(r *rowState) {
 
 func (w *window) dropBlobs(r *rowState) {
 	for _, b := range r.blobs {
-		delete(w.seen, b.id)
+		if w.seen[b.id] == r {
+			delete(w.seen, b.id)
+		}
 	}
-	r.blobs = nil
+	r.blobs, r.again = nil, nil
 }
 
 // raise moves low, keeping of the seconds before it only who was present, and
