@@ -29,8 +29,8 @@ type Buffer struct {
 }
 
 var (
-	poison = poisonDefault // released buffers are overwritten; set before there is any
-	fresh  bool            // released buffers are not used again; likewise
+	poison atomic.Bool // released buffers are overwritten
+	fresh  atomic.Bool // released buffers are not used again
 
 	classes     [numClasses]sync.Pool
 	liveBytes   atomic.Int64
@@ -70,7 +70,7 @@ func classOf(n int) int {
 
 // Bytes returns the Buffer's bytes. They are valid until the caller's Release.
 func (b *Buffer) Bytes() []byte {
-	if poison && b.refs.Load() <= 0 {
+	if poison.Load() && b.refs.Load() <= 0 {
 		panic("object: BUG: a released buffer is read")
 	}
 	return b.b
@@ -102,21 +102,26 @@ func (b *Buffer) Release() {
 	}
 	liveBytes.Add(-int64(cap(b.b)))
 	liveBuffers.Add(-1)
-	if poison {
+	if poison.Load() {
 		full := b.b[:cap(b.b)]
 		for i := range full {
 			full[i] = 0xdb
 		}
 	}
-	if b.class != unpooled && !fresh {
+	if b.class != unpooled && !fresh.Load() {
 		classes[b.class].Put(b)
 	}
 }
 
-// DebugBuffers makes every use of a Buffer after its release show: released bytes
-// are overwritten and stay so, as no memory is used again. It is for simulations
-// and must be called before the first Buffer is made.
-func DebugBuffers() { poison, fresh = true, true }
+func init() { poison.Store(poisonDefault) }
+
+// DebugBuffers makes every use of a Buffer after its release show, from now on:
+// released bytes are overwritten and stay so, as no memory is used again. It is
+// for simulations.
+func DebugBuffers() {
+	poison.Store(true)
+	fresh.Store(true)
+}
 
 // Live tells how many Buffers are in use now, and the bytes they occupy. It is
 // what the node reports as memory in flight; a test that ends with more than it
