@@ -36,7 +36,7 @@ func (c *core) counters(nowMillis int64) Counters {
 		}
 	}
 	if c.window != nil {
-		n.WindowBlobs = int64(len(c.window.seen))
+		n.WindowBlobs = int64(c.window.held)
 		n.WindowSeconds = nowMillis/1000 - c.window.low
 	}
 	return n

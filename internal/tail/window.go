@@ -19,24 +19,23 @@ const aheadOfClock = 15
 //
 // Invariants: all seconds before low were finished or given up; every row that is
 // not before low has all its blobs, whichever other row has them too, for a reader
-// who comes has perhaps passed the other; and those that no other row named first
-// are in seen.
+// may have begun behind the other, or passed it.
 type window struct {
 	lateness, finish int64 // seconds
 	maxBlobs         int
 
 	low  int64 // seconds since the Unix epoch, UTC
 	rows map[event.IndexKey]*rowState
-	seen map[uint64]*rowState // the first row that named a blob, by its identity
+	held int // blobs of all rows
 }
 
 // A rowState is what is known of one index row.
 type rowState struct {
 	key   event.IndexKey
-	acc   index.Accumulator // of pushes and reads
-	last  index.Row         // what was read last
-	blobs []*blob           // in the order they became known
-	again map[uint64]bool   // identities of those that another row named first; nil mostly
+	acc   index.Accumulator   // of pushes and reads
+	last  index.Row           // what was read last
+	blobs []*blob             // in the order they became known
+	seen  map[uint64]struct{} // their identities
 
 	presence      index.Presence
 	presenceStale bool
@@ -61,7 +60,7 @@ func newWindow(cfg *Config, nowMillis int64) *window {
 func (w *window) reset(nowMillis int64) {
 	w.low = nowMillis/1000 - w.finish
 	w.rows = make(map[event.IndexKey]*rowState)
-	w.seen = make(map[uint64]*rowState)
+	w.held = 0
 }
 
 func (w *window) row(key event.IndexKey) *rowState {
@@ -92,27 +91,23 @@ func (w *window) admits(arrival, nowMillis int64) bool {
 }
 
 // add merges what a push or a read says of a row, and yields the blobs that are
-// new: those that no other row has named, as the row of their own second does if
-// they were put again when that was closed. The second must not be before low.
+// new in it: another row may have them too, that of their own second if they were
+// put again when it was closed. The second must not be before low.
 func (w *window) add(r *rowState, row index.Row, yield func(*blob)) {
 	if !r.acc.Add(row) {
 		return
 	}
 	r.presenceStale = true
 	blobsOf(r.key, row, func(b *blob) {
-		first, known := w.seen[b.id]
-		if first == r || r.again[b.id] {
+		if _, ok := r.seen[b.id]; ok {
 			return
 		}
+		if r.seen == nil {
+			r.seen = make(map[uint64]struct{})
+		}
+		r.seen[b.id] = struct{}{}
 		r.blobs = append(r.blobs, b)
-		if known {
-			if r.again == nil {
-				r.again = make(map[uint64]bool)
-			}
-			r.again[b.id] = true
-			return
-		}
-		w.seen[b.id] = r
+		w.held++
 		yield(b)
 	})
 }
@@ -225,7 +220,7 @@ func (w *window) oldest(nowMillis int64) int64 {
 }
 
 // overfull reports whether the window remembers too many blobs.
-func (w *window) overfull() bool { return len(w.seen) > w.maxBlobs }
+func (w *window) overfull() bool { return w.held > w.maxBlobs }
 
 // keep forgets the rows of dcs that are not wanted.
 func (w *window) keep(wanted func(dc string) bool) {
@@ -249,12 +244,8 @@ func (w *window) drop(r *rowState) {
 }
 
 func (w *window) dropBlobs(r *rowState) {
-	for _, b := range r.blobs {
-		if w.seen[b.id] == r {
-			delete(w.seen, b.id)
-		}
-	}
-	r.blobs, r.again = nil, nil
+	w.held -= len(r.blobs)
+	r.blobs, r.seen = nil, nil
 }
 
 // raise moves low, keeping of the seconds before it only who was present, and
