@@ -31,7 +31,6 @@ func (s *Sim) audit() {
 	if s.broken != nil {
 		return
 	}
-	s.notes.add("slots in doubt at the end", s.doubts())
 	turn := 0
 	for _, k := range s.model.order {
 		turn++
@@ -39,7 +38,7 @@ func (s *Sim) audit() {
 		s.get(k.bucket, k.key, true, turn, func(rec object.Record, err *object.Error) {
 			s.model.got(k, v, &rec, err, k.bucket != quickBucket)
 			if err != nil && err.Code != object.CodeAbsent {
-				s.unknownAtEnd(k, err)
+				s.breach("I1", k.id(), "all is healed, every replica is complete, and still it cannot be read: %v", err)
 			}
 		})
 		if k.bucket == bucket.Events {
@@ -50,32 +49,13 @@ func (s *Sim) audit() {
 		turn++
 		s.checkRow(key, turn, func(certain bool) {
 			if !certain {
-				s.notes.add("rows not certain at the end", 1)
+				s.breach("I2", "epochs/"+key.String(), "all is healed, every replica is complete, and still the row is not certain")
 			}
 		})
 	}
 	s.runWhile(s.now+2*callTime, func() bool { return s.pending > 0 })
 	if s.pending > 0 && s.broken == nil {
 		s.breach("progress", "", "%d reads at the end are not over", s.pending)
-	}
-}
-
-// doubts returns how many slots there are for which some replica is not complete.
-func (s *Sim) doubts() (n int) {
-	for _, node := range s.nodes {
-		for _, v := range node.vnodes.Vnodes() {
-			n += len(v.Doubts())
-		}
-	}
-	return n
-}
-
-// unknownAtEnd judges a read that has no answer although all is healed: as long as
-// replicas in doubt are not made complete again, that may be.
-func (s *Sim) unknownAtEnd(k *key, err *object.Error) {
-	s.notes.add("unknown at the end", 1)
-	if s.doubts() == 0 {
-		s.breach("I1", k.id(), "all is healed, every replica is complete, and still it cannot be read: %v", err)
 	}
 }
 
@@ -97,7 +77,11 @@ func (s *Sim) auditCopies(k *key) {
 func (s *Sim) anyoneHas(k *key, p *put) bool {
 	names := []string{k.key}
 	if blob, err := event.ParseKey(k.key); err == nil {
-		names = append(names, blob.LoserKey(p.checksum).String())
+		loser := blob.LoserKey(p.checksum).String()
+		if l := s.model.keys[bucket.Events+"/"+loser]; l != nil && l.erased {
+			return true // it was, there
+		}
+		names = append(names, loser)
 	}
 	for _, name := range names {
 		ref := vnode.RefOf([]byte(bucket.DefaultType), []byte(k.bucket), []byte(name))
@@ -124,15 +108,11 @@ func (s *Sim) auditTails() {
 	}
 	for _, t := range s.tails {
 		for _, k := range s.model.order {
-			if k.bucket != bucket.Events || len(k.acked) == 0 || k.erased || t.got[k.key] {
+			if k.bucket != bucket.Events || len(k.acked) == 0 || k.erased || t.got[k.key] || t.gaps[k.key] {
 				continue
 			}
 			if key, err := event.ParseKey(k.key); err == nil && key.Epoch < t.from && !k.acked[0].late {
 				continue // before it began
-			}
-			if s.doubts() > 0 {
-				s.notes.add("blobs that tails wait for", 1) // behind seconds that nobody can vouch for
-				continue
 			}
 			s.breach("tail", k.id(), "tailer %d was never given it; it was acknowledged at %v, late %v", t.at, k.acked[0].at, k.acked[0].late)
 		}

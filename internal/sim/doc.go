@@ -31,7 +31,8 @@
 //	I5        nothing is called expired, for nothing here is that old
 //	I6        absent is never said of what was acknowledged, at any r; what is found was
 //	          put, and where r + w > n is no older than what was acknowledged before
-//	complete  a replica that calls itself complete has what it acknowledged
+//	complete  a replica that calls itself complete has what it acknowledged; when all
+//	          is healed, every replica becomes so
 //	outcome   what was said to be not done is never found
 //	tail      what was acknowledged is delivered; nothing comes twice that a cursor
 //	          knows, nor of a second it has finished; gaps only where bytes were lost
@@ -53,9 +54,10 @@
 //   - Another may only when the victim is up again for as long as a write may take
 //     and a sync after it: what the victim lost and had answered for, and the
 //     other owner took late, is on the other's disk by then.
-//   - Bits flip only in files of slots that ended a while ago, which no other
-//     victim's crash can touch, and only on the victim.
+//   - Bits flip only in files of slots that ended a while ago, all of them on one
+//     node, and only while all others are up and complete: of what is damaged, the
+//     others then have what they must.
 //
-// The victim is in doubt about what it may have lost until it is merged with the
-// others. As long as it is, reads may be without an answer; they are counted.
+// Who may have lost something is in doubt until it is merged with the others. When
+// all is healed, all doubts must end, and with them all answers that are none.
 package sim

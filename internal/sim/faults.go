@@ -1,10 +1,6 @@
 package sim
 
-import (
-	"time"
-
-	"github.com/mayflydb/mayfly/internal/vfs"
-)
+import "time"
 
 // faults are what goes wrong, and when it is put right.
 type faults struct {
@@ -13,6 +9,7 @@ type faults struct {
 	over   bool
 	victim *node         // the one that may lose bytes
 	safeAt time.Duration // from then on another one may
+	bad    *node         // the one whose files may be damaged
 }
 
 func (f *faults) init(s *Sim) { f.s = s }
@@ -209,14 +206,15 @@ func (f *faults) moveTail() {
 	s.tails[s.rng.IntN(len(s.tails))].leave()
 }
 
-// damage flips a bit in a segment that has been at rest for a while, of the victim.
+// damage flips a bit in a file that has been at rest for a while, always of the
+// same node, and only if every other one is complete.
 func (f *faults) damage() {
 	s := f.s
-	n := f.victim
-	if n == nil {
-		n = s.nodes[s.rng.IntN(len(s.nodes))]
+	if f.bad == nil {
+		f.bad = s.nodes[s.rng.IntN(len(s.nodes))]
 	}
-	if !n.up || !f.mayLose(n) {
+	n := f.bad
+	if !n.up || !f.mayLose(n) || s.anyInDoubtBut(n) {
 		return
 	}
 	name := f.oldFile(n.fs)
@@ -264,5 +262,3 @@ func (f *faults) heal() {
 	}
 	s.trace.note(s.now, -1, "HEALED", "", 0)
 }
-
-var _ vfs.FS = (*vfs.Mem)(nil)

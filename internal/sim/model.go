@@ -108,6 +108,15 @@ func (m *model) sends(rec *object.Record) {
 	k.puts = append(k.puts, &put{version: rec.Version(), checksum: rec.Checksum, header: h})
 }
 
+// rescues notes that a value is about to be kept under another key.
+func (m *model) rescues(rec, loser *object.Record) {
+	m.sends(loser)
+	from, to := m.key(string(rec.Bucket), string(rec.Key)), m.key(string(loser.Bucket), string(loser.Key))
+	if p := from.find(rec.Version()); p != nil && p.fate != notDone {
+		to.find(loser.Version()).fate = maybeDone
+	}
+}
+
 // put notes what became of a record.
 func (m *model) put(rec *object.Record, a putAnswer) {
 	k := m.key(string(rec.Bucket), string(rec.Key))

@@ -125,6 +125,7 @@ func (n *node) start() {
 	n.every(n.disk.TickInterval(), n.disk.Tick)
 	n.every(time.Second, n.hub.Step)
 	n.spawn(n.upkeep)
+	n.spawn(n.merging)
 	n.settle()
 }
 
@@ -150,6 +151,11 @@ func (n *node) open() (err error) {
 	}, disks)
 	if err != nil {
 		return err
+	}
+	for p := range n.s.agreed.History().Newest().OwnedBy(n.id) {
+		if err := n.vnodes.Open(n.now(), p); err != nil {
+			return err
+		}
 	}
 	n.coord, err = replication.New(replication.Config{
 		Self: n.id, History: n.s.agreed.History, Buckets: n.s.agreed.Buckets, Replica: n.replica,

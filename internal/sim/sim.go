@@ -84,7 +84,7 @@ func Run(cfg Config) (r Result) {
 		cfg.Ops = DefaultOps
 	}
 	s := newSim(cfg)
-	defer func() {
+	defer func() { // what waits is left where it is then: who knows which locks are held
 		if p := recover(); p != nil {
 			s.breach("panic", "", "%v\n%s", p, debug.Stack())
 			r = s.result()
@@ -92,9 +92,7 @@ func Run(cfg Config) (r Result) {
 	}()
 	s.run()
 	r = s.result()
-	if r.Breach == nil {
-		s.end()
-	}
+	s.end()
 	return r
 }
 
@@ -128,6 +126,7 @@ func newSim(cfg Config) *Sim {
 const (
 	startTime  = 2 * time.Second
 	settleTime = 20 * time.Second
+	mergeTime  = 90 * time.Second // in which the replicas in doubt must be complete again
 	tailTime   = 35 * time.Second // after the last put: its second is finished for all
 )
 
@@ -147,6 +146,10 @@ func (s *Sim) run() {
 	}
 	last := s.now
 	s.runUntil(last + settleTime)
+	s.runWhile(s.now+mergeTime, func() bool { return s.doubts() > 0 })
+	if n := s.doubts(); n > 0 {
+		s.breach("complete", "", "all is healed, and %d slots are in doubt long after: %s", n, s.firstDoubt())
+	}
 	s.audit()
 	s.runUntil(last + tailTime)
 	s.auditTails()
@@ -166,7 +169,7 @@ func (s *Sim) runWhile(t time.Duration, more func() bool) {
 
 // end brings all to a stop and gives everything back.
 func (s *Sim) end() {
-	s.ended = true
+	s.ended, s.trace.tell = true, nil
 	for _, n := range s.nodes {
 		if n.up {
 			n.shutDown()

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 
 var (
 	firstSeed = flag.Uint64("sim.from", 1, "the first seed of TestSeeds")
-	seeds     = flag.Uint64("sim.seeds", 4, "how many seeds TestSeeds runs")
+	seeds     = flag.Uint64("sim.seeds", 2, "how many seeds TestSeeds runs")
 	lines     = flag.Int("sim.lines", 60, "how many lines of the trace a failure shows")
 )
 
@@ -47,7 +47,7 @@ func TestReplay(t *testing.T) {
 	var traces [2][]string
 	var results [2]Result
 	for i := range traces {
-		results[i] = Run(Config{Seed: 77, Ops: 200, Trace: func(line string) { traces[i] = append(traces[i], line) }})
+		results[i] = Run(Config{Seed: 77, Ops: 60, Trace: func(line string) { traces[i] = append(traces[i], line) }})
 	}
 	for i, line := range traces[0] {
 		if i >= len(traces[1]) || traces[1][i] != line {
@@ -57,7 +57,7 @@ func TestReplay(t *testing.T) {
 	if results[0].Hash != results[1].Hash || !slices.Equal(traces[0], traces[1]) {
 		t.Errorf("hashes %016x and %016x", results[0].Hash, results[1].Hash)
 	}
-	if other := Run(Config{Seed: 78, Ops: 200}); other.Hash == results[0].Hash {
+	if other := Run(Config{Seed: 78, Ops: 20}); other.Hash == results[0].Hash {
 		t.Error("another seed gives the same hash")
 	}
 }
@@ -66,7 +66,7 @@ func TestReplay(t *testing.T) {
 // by the simulation itself.
 func TestNothingIsKept(t *testing.T) {
 	before, _ := object.Live()
-	if r := Run(Config{Seed: 5, Ops: 200}); r.Breach != nil {
+	if r := Run(Config{Seed: 5, Ops: 60}); r.Breach != nil {
 		t.Fatal(r.Breach)
 	}
 	if after, size := object.Live(); after != before {

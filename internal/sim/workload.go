@@ -24,15 +24,16 @@ type workload struct {
 // looseWriter says nothing of its seconds, so that they are never complete.
 const looseWriter = "loose"
 
-// workTime is about how long clients work: long enough for slots to be sealed.
-const workTime = 60 * time.Second
+// pace is about how long there is for an operation. With the default number of them
+// clients work for long enough to see slots sealed.
+const pace = 120 * time.Millisecond
 
 func (w *workload) init(s *Sim) { w.s, w.loose = s, s.rng.IntN(5) == 0 }
 
 // start arranges for the clients' work and returns when it ends.
 func (w *workload) start() time.Duration {
 	s := w.s
-	w.end = s.now + workTime + s.upTo(20*time.Second)
+	w.end = s.now + max(time.Duration(s.cfg.Ops)*pace, 10*time.Second) + s.upTo(20*time.Second)
 	for range 1 + s.rng.IntN(2) {
 		w.newWriter(s.dcs[s.rng.IntN(len(s.dcs))])
 	}

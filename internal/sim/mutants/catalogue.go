@@ -74,7 +74,7 @@ var mutants = []mutant{
 		"\tif op.err == nil && op.sync == SyncAlways {\n", "\tif false {\n",
 	},
 	{
-		"a delta is not added to the row in memory", "vnode/delta.go",
+		"a delta is not added to the row in memory", "vnode/repair.go",
 		"\tcached.add(delta, rec.TimestampMicros)\n", "\tcached.release(delta)\n",
 	},
 	{
