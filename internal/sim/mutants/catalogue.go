@@ -81,4 +81,12 @@ var mutants = []mutant{
 		"complete with fewer blobs than promised", "internal/index/watermark.go",
 		"\t\tcase ok:\n", "\t\tcase ok || s.Final != nil:\n",
 	},
+	{
+		"merging does not take what is lacking", "replication/merge.go",
+		"\t\tcase h == nil:\n\t\t\tlast.to,", "\t\tcase h == nil && i == 0:\n\t\tcase h == nil:\n\t\t\tlast.to,",
+	},
+	{
+		"merging drops a value that loses its key", "replication/merge.go",
+		"\t\t\t\tmoves = rescueToo(moves, h, i)\n", "",
+	},
 }
