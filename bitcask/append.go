@@ -202,8 +202,8 @@ func (l *lane) ready() (*segment, error) {
 		bytes += op.size
 		careless = careless || op.sync != SyncAlways
 	}
-	d, seg := l.store.disk, l.active
-	if seg != nil && (seg.retired || seg.syncFailed() || seg.end.Load()+bytes > d.cfg.MaxSegmentBytes) {
+	seg := l.active
+	if seg != nil && (seg.retired || seg.syncFailed() || seg.end.Load()+bytes > l.maxBytes()) {
 		l.setActive(nil)
 		seg = nil
 	}

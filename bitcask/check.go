@@ -248,7 +248,7 @@ func (c *checker) partition(p Partition) error {
 		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(m.segments), compareSegs) {
-		if !seen[id] && !c.dropped(m, id.laneID) {
+		if !seen[id] && !c.dropped(m, id.laneID) && m.segments[id].state != segBuried {
 			c.damage(segName(id, p), 0, m.segments[id].length, "the segment is missing: the manifest lists it")
 		}
 	}

@@ -3,6 +3,7 @@ package bitcask
 import (
 	"slices"
 
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
@@ -22,6 +23,8 @@ type segmentCheck struct {
 	entries []location // of the hint, by offset
 	sums    minutes    // of the hint
 	found   minutes    // of the listed records
+	newest  int64      // of the listed records, seconds
+	tombs   int64      // bytes of listed tombstones
 	before  int64      // findings of damage in this segment so far
 }
 
@@ -32,13 +35,21 @@ func (s *segmentCheck) check(manifestLost, dropped bool) {
 		s.note(s.name, 0, s.size, "below the drop horizon: it is about to be removed")
 		return
 	}
+	if s.said.state == segBuried {
+		s.note(s.name, 0, s.size, "merged into other segments, or wholly expired: it is about to be removed")
+		return
+	}
 	f, err := s.fs.Open(s.name)
 	if err != nil {
 		s.damage(s.name, 0, s.size, "cannot be opened: %v", err)
 		return
 	}
 	defer f.Close()
-	if !s.listed && !manifestLost && s.size > segHeaderMax {
+	switch {
+	case s.listed || manifestLost || s.size <= segHeaderMax:
+	case s.id.slot == plainSlot && s.hasHint:
+		s.note(s.name, 0, s.size, "a crash came before the manifest listed the segment, which a merge made: it is taken into use")
+	default:
 		s.damage(s.name, 0, s.size, "the manifest does not list the segment")
 	}
 	if s.hasHint {
@@ -185,6 +196,10 @@ func (s *segmentCheck) record(st *stretch) {
 	case listed:
 		epoch, _ := epochOf(h.Key)
 		s.found.add(minuteOf(s.id.slot != plainSlot, epoch), hash, h.Version())
+		s.newest = max(s.newest, timestampEpoch(h))
+		if h.Kind == object.Tombstone {
+			s.tombs += want.size()
+		}
 	case !slices.ContainsFunc(s.entries, func(l location) bool { return l.hash == want.hash }):
 		s.damage(hintName(s.name), 0, 0, "the record at offset %d of the segment is not listed", st.offset)
 	}
@@ -207,5 +222,8 @@ func (s *segmentCheck) compareHint() {
 	}
 	if !slices.Equal(s.found, s.sums) {
 		s.damage(name, s.hint.minutesOffset(), int64(s.hint.minutes)*hintMinuteSize, "the sums by minute are not those of the records")
+	}
+	if s.id.slot == plainSlot && s.hint.plain != (plainSummary{s.newest, s.tombs}) {
+		s.damage(name, s.hint.minutesOffset()+int64(s.hint.minutes)*hintMinuteSize, hintPlainSize, "the newest time and the bytes of tombstones are not those of the records")
 	}
 }

@@ -14,8 +14,10 @@ const (
 	defaultMaxHandles      = 1024    // open files
 	defaultMaxSegmentBytes = 1 << 30 // bytes
 	maxSegmentBytes        = 32 << 30
-	defaultMinFree         = 1 << 30 // bytes, or 2 % of the disk if that is less
-	defaultReserve         = 2 << 20 // bytes: manifests of some 60,000 segments
+	defaultMinFree         = 1 << 30  // bytes, or 2 % of the disk if that is less
+	defaultMergeRate       = 16 << 20 // bytes a second
+	defaultTombstoneGrace  = 864_000  // seconds: ten days
+	defaultReserve         = 2 << 20  // bytes: manifests of some 60,000 segments
 )
 
 // A Config says whose a disk is and how to use it. Zero values of the optional
@@ -41,7 +43,17 @@ type Config struct {
 	MaxHandles       int           // open files kept at once, at least 8; default 1024
 	MaxSegmentBytes  int64         // a segment that would grow beyond it is followed by another; default 1 GiB, at most 32 GiB
 	MinFreeBytes     int64         // puts are refused while less is free; default 1 GiB, or 2 % of the disk if that is less
-	Log              *slog.Logger  // default: discards
+
+	// MergeBytesPerSecond bounds what merging plain buckets reads and writes;
+	// default 16 MiB. Negative: nothing is merged, and replaced records stay.
+	MergeBytesPerSecond int64
+
+	// TombstoneGraceSeconds is how old a plain bucket's tombstone must be to be
+	// dropped when its file is merged; default ten days. Replicas that have not
+	// heard of a delete by then may bring the object back.
+	TombstoneGraceSeconds int64
+
+	Log *slog.Logger // default: discards
 
 	// Manual starts no goroutine: the owner calls Disk.Tick. For simulations.
 	Manual bool
@@ -58,6 +70,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SealAfterSeconds, defaultSealAfter)
 	setDefault(&c.MaxHandles, defaultMaxHandles)
 	setDefault(&c.MaxSegmentBytes, defaultMaxSegmentBytes)
+	setDefault(&c.MergeBytesPerSecond, defaultMergeRate)
+	setDefault(&c.TombstoneGraceSeconds, defaultTombstoneGrace)
 	setDefault(&c.reserveBytes, defaultReserve)
 	if c.Random == nil {
 		c.Random = rand.Uint64
@@ -95,5 +109,6 @@ func (c Config) Validate() error {
 	fault(c.MaxHandles < 0 || c.MaxHandles > 0 && c.MaxHandles < 8, "%d file handles; at least 8 are needed", c.MaxHandles)
 	fault(c.MaxSegmentBytes < 0 || c.MaxSegmentBytes > maxSegmentBytes, "segments of %d bytes; at most %d are allowed", c.MaxSegmentBytes, int64(maxSegmentBytes))
 	fault(c.MinFreeBytes < 0, "a reserve of %d bytes; it must not be negative", c.MinFreeBytes)
+	fault(c.TombstoneGraceSeconds < 0, "tombstones kept for %d seconds; it must not be negative", c.TombstoneGraceSeconds)
 	return errors.Join(faults...)
 }

@@ -25,6 +25,8 @@ type life struct {
 	sealed  map[laneID]int // how many of acked were when the slot was sealed
 	dropped expiry.Horizon
 	stamp   int64
+
+	merges, reaped int64 // in mergeScript
 }
 
 func newLife(t *testing.T, policy Sync) *life {

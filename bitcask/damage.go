@@ -51,7 +51,7 @@ func (s *Store) noteDamage(d Damage, id laneID, why Reason) {
 
 // noteUnreadable notes a record that could not be read where it should be.
 func (s *Store) noteUnreadable(at place, err error) {
-	if err == error(ErrExpired) {
+	if err == error(ErrExpired) || err == error(errMerged) {
 		return // dropped meanwhile
 	}
 	s.disk.stats.badReads.Add(1)

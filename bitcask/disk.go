@@ -23,6 +23,7 @@ type Disk struct {
 	ops      sync.Pool // of *putOp; the Disk's own, as they hold channels
 	space    space
 	stats    counters
+	merger   merger // Maintain's
 
 	mu      sync.Mutex
 	stores  map[Partition]*Store
@@ -193,6 +194,7 @@ func (d *Disk) Close() error {
 	}
 	close(d.stop)
 	d.loop.Wait()
+	d.closeMerge()
 	var faults []error
 	for _, s := range d.openStores() {
 		faults = append(faults, s.settle())

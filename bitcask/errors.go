@@ -20,6 +20,8 @@ var (
 	// ErrStopping: the Disk is closed or closing. Nothing was done.
 	ErrStopping = &object.Error{Code: object.CodeStopping, Outcome: object.NotDone, Message: "the disk is being closed: ask another node, or this one when it is back"}
 
+	errMerged = &object.Error{Code: object.CodeDisk, Outcome: object.NotDone, Message: "the object's file was merged into another one while it was read: try again"}
+
 	errOverload = &object.Error{Code: object.CodeOverload, Outcome: object.NotDone, Message: "too many puts are waiting for this partition's file: retry later"}
 )
 

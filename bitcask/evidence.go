@@ -138,7 +138,7 @@ func (e *evidence) judge() {
 		if s.state == segDirty {
 			e.doubtLater(id.laneID, ReasonUncleanStop)
 		}
-		if s.state != segSealed {
+		if s.state.open() {
 			s.suspect = true
 			e.setLater(id, s)
 		}
@@ -310,6 +310,23 @@ func (e *evidence) list(keep func(segID, segRecord) bool) []segID {
 	}
 	slices.SortFunc(ids, compareSegs)
 	return ids
+}
+
+// reapedLater notes up to when tombstones of a bucket may have been dropped.
+func (e *evidence) reapedLater(bucket uint64, to expiry.Horizon) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h := e.m.reaped[bucket]; h.Raise(to) {
+		e.m.reaped[bucket] = h
+		e.changedLocked()
+	}
+}
+
+// reaped returns up to when tombstones of a bucket may have been dropped.
+func (e *evidence) reaped(bucket uint64) expiry.Horizon {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.m.reaped[bucket]
 }
 
 func (e *evidence) horizon(bucket uint64) expiry.Horizon {

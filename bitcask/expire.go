@@ -200,8 +200,9 @@ type Maintained struct {
 const expirePerRound = 16
 
 // Maintain does one round of what a disk needs from time to time, over the
-// stores that are open: it seals what is due, marks idle slots clean, and, while
-// the clock is trusted, drops a bounded number of expired files. Call it about
+// stores that are open: it seals what is due, marks idle slots clean, merges a slice
+// of what is mostly dead in plain buckets, and, while the clock is trusted, drops a
+// bounded number of expired files. Call it about
 // once a second from one goroutine; puts and gets go on meanwhile. An error says
 // what this round could not do; the next one tries again.
 func (d *Disk) Maintain(now int64, clockTrusted bool) (Maintained, error) {
@@ -224,6 +225,7 @@ func (d *Disk) Maintain(now int64, clockTrusted bool) (Maintained, error) {
 		done.Expired.More = done.Expired.More || e.More
 		faults = append(faults, err)
 	}
+	faults = append(faults, d.mergeRound(now, clockTrusted))
 	d.space.keepReserve(d)
 	return done, errors.Join(faults...)
 }

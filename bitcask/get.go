@@ -40,6 +40,22 @@ func (s *Store) Get(b Bucket, hash uint64, epoch, now int64, key []byte) (object
 	d.stats.gets.Add(1)
 	op := d.newOp()
 	defer d.freeOp(op)
+	return retryMerged(func() (object.Record, error) { return s.get(b, hash, epoch, now, key, op) })
+}
+
+// retryMerged calls read again if what it found was merged into another file
+// before it was read.
+func retryMerged[T any](read func() (T, error)) (result T, err error) {
+	const tries = 4
+	for range tries {
+		if result, err = read(); err != error(errMerged) {
+			break
+		}
+	}
+	return result, err
+}
+
+func (s *Store) get(b Bucket, hash uint64, epoch, now int64, key []byte, op *putOp) (object.Record, error) {
 	if err := s.find(b, hash, epoch, now, op); err != nil {
 		return object.Record{}, err
 	}
@@ -113,10 +129,13 @@ func (s *Store) Head(b Bucket, hash uint64, epoch, now int64, key []byte) (Head,
 	d.stats.heads.Add(1)
 	op := d.newOp()
 	defer d.freeOp(op)
-	if err := s.find(b, hash, epoch, now, op); err != nil {
-		return Head{}, err
-	}
-	h, _, err := s.pick(op, key)
+	h, err := retryMerged(func() (object.Header, error) {
+		if err := s.find(b, hash, epoch, now, op); err != nil {
+			return object.Header{}, err
+		}
+		h, _, err := s.pick(op, key)
+		return h, err
+	})
 	switch {
 	case err != nil:
 		return Head{}, err

@@ -34,10 +34,22 @@ func goldenHint() (*hintHeader, []location, minutes) {
 		minutes{{Minute: 29395200, Count: 2, Digest: object.Digest{Hi: 0x1111111122222222, Lo: 0x3333333344444444}}}
 }
 
+// goldenPlainHint is the hint of a plain bucket's segment.
+func goldenPlainHint() (*hintHeader, []location, minutes) {
+	h, entries, sums := goldenHint()
+	h.segID = segID{laneID{0x1122334455667788, plainSlot}, 3}
+	h.plain = plainSummary{newest: 1_763_712_001, tombstoneBytes: 32}
+	sums[0].Minute = 0
+	return h, entries, sums
+}
+
 func goldenManifest() *manifest {
 	m := newManifest(goldenID(0xd3), Partition{6, 0x0a})
 	m.serial, m.bootID, m.note = 7, "boot", []byte("hi")
 	m.horizons[0x1122334455667788] = expiry.Horizon(1_763_712_000)
+	m.horizons[0x1122334455667789] = expiry.Horizon(1_763_712_001)
+	m.reaped[0x1122334455667789] = expiry.Horizon(1_763_712_002)
+	m.segments[segID{laneID{0x1122334455667789, plainSlot}, 4}] = segRecord{state: segBuried}
 	m.segments[segID{laneID{0x1122334455667788, 489920}, 0}] = segRecord{state: segSealed, length: 4096}
 	m.segments[segID{laneID{0x1122334455667788, 489921}, 1}] = segRecord{state: segDirty, suspect: true}
 	m.doubts[laneID{0x1122334455667788, 489921}] = ReasonUncleanStop
@@ -73,6 +85,7 @@ func TestGoldenBytes(t *testing.T) {
 		{"frame", encodeFrame(), goldenFrameHex},
 		{"segment header", appendSegHeader(nil, goldenSegHeader()), goldenSegHeaderHex},
 		{"hint", encodeHint(goldenHint()), goldenHintHex},
+		{"plain hint", encodeHint(goldenPlainHint()), goldenPlainHintHex},
 		{"manifest", appendManifest(nil, goldenManifest()), goldenManifestHex},
 	} {
 		want, err := hex.DecodeString(strings.Join(strings.Fields(tc.want), ""))
@@ -110,10 +123,10 @@ const goldenSegHeaderHex = `
 `
 
 const goldenHintHex = `
-	4d 41 59 46 4c 59 48 54 01 00 00 00 ef be ad de
+	4d 41 59 46 4c 59 48 54 02 00 00 00 ef be ad de
 	88 77 66 55 44 33 22 11 c0 79 07 00 00 00 00 00
 	03 00 00 00 02 00 00 00 00 10 00 00 00 00 00 00
-	06 00 00 00 0a 00 00 00 01 00 00 00 95 99 59 d6
+	06 00 00 00 0a 00 00 00 01 00 00 00 9a f2 06 3f
 	96 61 1e d6 02 00 00 00 01 00 00 00 10 00 00 00
 	04 00 00 dd cc bb aa fe ff ff ff 20 00 00 00 56
 	34 12 04 03 02 01 00 89 c0 01 02 00 00 00 44 44
@@ -122,16 +135,33 @@ const goldenHintHex = `
 `
 
 const goldenManifestHex = `
-	4d 41 59 46 4c 59 4d 46 01 00 00 00 b6 00 00 00
+	4d 41 59 46 4c 59 4d 46 02 00 00 00 f6 00 00 00
 	d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3
 	06 00 00 00 0a 00 00 00 07 00 00 00 00 00 00 00
-	04 00 00 00 02 00 00 00 01 00 00 00 02 00 00 00
+	04 00 00 00 02 00 00 00 02 00 00 00 03 00 00 00
 	01 00 00 00 62 6f 6f 74 68 69 88 77 66 55 44 33
-	22 11 00 1c 20 69 00 00 00 00 88 77 66 55 44 33
+	22 11 00 1c 20 69 00 00 00 00 00 00 00 00 00 00
+	00 00 89 77 66 55 44 33 22 11 01 1c 20 69 00 00
+	00 00 02 1c 20 69 00 00 00 00 88 77 66 55 44 33
 	22 11 c0 79 07 00 00 00 00 00 00 00 00 00 03 00
 	00 00 00 10 00 00 00 00 00 00 88 77 66 55 44 33
 	22 11 c1 79 07 00 00 00 00 00 01 00 00 00 02 00
-	01 00 00 00 00 00 00 00 00 00 88 77 66 55 44 33
+	01 00 00 00 00 00 00 00 00 00 89 77 66 55 44 33
+	22 11 ff ff ff ff ff ff ff ff 04 00 00 00 04 00
+	00 00 00 00 00 00 00 00 00 00 88 77 66 55 44 33
 	22 11 c1 79 07 00 00 00 00 00 01 00 00 00 00 00
-	00 00 20 4b 63 7a
+	00 00 83 f0 08 aa
+`
+
+const goldenPlainHintHex = `
+	4d 41 59 46 4c 59 48 54 02 00 00 00 ef be ad de
+	88 77 66 55 44 33 22 11 ff ff ff ff ff ff ff ff
+	03 00 00 00 02 00 00 00 00 10 00 00 00 00 00 00
+	06 00 00 00 0a 00 00 00 01 00 00 00 f5 2a 71 27
+	96 61 1e d6 02 00 00 00 01 00 00 00 10 00 00 00
+	04 00 00 dd cc bb aa fe ff ff ff 20 00 00 00 56
+	34 12 04 03 02 01 00 00 00 00 02 00 00 00 44 44
+	44 44 33 33 33 33 22 22 22 22 11 11 11 11 01 1c
+	20 69 00 00 00 00 20 00 00 00 00 00 00 00 e1 9c
+	71 2a 00 00 00 00 4d 41 59 46 4c 59 48 54
 `

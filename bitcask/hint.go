@@ -12,11 +12,12 @@ import (
 
 // A hint says where the records of a sealed segment are. It is never loaded: a
 // lookup reads the page where the hash must be, found by interpolation as
-// placement hashes are evenly spread. Integers are little-endian; this is format 1.
+// placement hashes are evenly spread. (Those of a plain bucket are read whole, once,
+// when the bucket is first used.) Integers are little-endian; this is format 2.
 //
 //	offset  size  field
 //	0       8     magic "MAYFLYHT"
-//	8       4     format, 1
+//	8       4     format, 2
 //	12      4     the segment's generation
 //	16      8     bucket id
 //	24      8     slot; -1 in a plain bucket
@@ -31,7 +32,9 @@ import (
 //	              next multiple of 4096, the last after its last entry
 //	…       24    per minute, ascending: minute u32 (epoch / 60; 0 in a plain
 //	              bucket), records u32, digest 16 (low half first)
-//	…       4     CRC-32C of the minutes
+//	…       16    in a plain bucket only: time of the newest record i64, seconds,
+//	              rounded up; bytes of tombstones u64
+//	…       4     CRC-32C of the minutes and what follows them
 //	…       4     zero
 //	…       8     magic "MAYFLYHT"
 //
@@ -48,12 +51,13 @@ import (
 // of records.
 const (
 	hintMagic       = "MAYFLYHT"
-	hintFormat      = 1
+	hintFormat      = 2
 	hintHeaderSize  = 64   // bytes
 	hintPageSize    = 4096 // bytes, of all pages but the first
 	hintPageHead    = 8    // bytes
 	hintEntrySize   = 15   // bytes
 	hintMinuteSize  = 24   // bytes
+	hintPlainSize   = 16   // bytes
 	hintTrailerSize = 16   // bytes
 
 	hintFirstPage = (hintPageSize - hintHeaderSize - hintPageHead) / hintEntrySize // entries
@@ -68,6 +72,7 @@ type hintHeader struct {
 	records      int
 	sealedLength int64 // bytes
 	minutes      int
+	plain        plainSummary // of a plain bucket; it is in the footer
 }
 
 // pages returns how many pages the hint has.
@@ -97,7 +102,16 @@ func (h *hintHeader) minutesOffset() int64 {
 
 // size returns the length of the whole file.
 func (h *hintHeader) size() int64 {
-	return h.minutesOffset() + int64(h.minutes)*hintMinuteSize + hintTrailerSize
+	return h.minutesOffset() + int64(h.footerSize())
+}
+
+// footerSize returns the length of what follows the pages.
+func (h *hintHeader) footerSize() int {
+	size := h.minutes*hintMinuteSize + hintTrailerSize
+	if h.slot == plainSlot {
+		size += hintPlainSize
+	}
+	return size
 }
 
 func appendHintHeader(dst []byte, h *hintHeader) []byte {
@@ -206,7 +220,7 @@ func (p hintPage) at(i int) location {
 	}
 }
 
-func appendHintMinutes(dst []byte, m minutes) []byte {
+func appendHintFooter(dst []byte, h *hintHeader, m minutes) []byte {
 	start := len(dst)
 	for _, d := range m {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(d.Minute))
@@ -214,19 +228,31 @@ func appendHintMinutes(dst []byte, m minutes) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, d.Digest.Lo)
 		dst = binary.LittleEndian.AppendUint64(dst, d.Digest.Hi)
 	}
+	if h.slot == plainSlot {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.plain.newest))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.plain.tombstoneBytes))
+	}
 	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 	dst = binary.LittleEndian.AppendUint32(dst, 0)
 	return append(dst, hintMagic...)
 }
 
-// parseHintMinutes decodes minutes and trailer, read whole.
-func parseHintMinutes(b []byte) (minutes, error) {
+// parseHintFooter decodes what follows the pages, read whole, and sets h.plain.
+func parseHintFooter(h *hintHeader, b []byte) (minutes, error) {
 	body, trailer := b[:len(b)-hintTrailerSize], b[len(b)-hintTrailerSize:]
 	if string(trailer[8:]) != hintMagic || binary.LittleEndian.Uint32(trailer[4:]) != 0 {
 		return nil, badFormat(0, "the trailer is damaged")
 	}
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(trailer) {
 		return nil, badFormat(0, "the CRC of the minutes does not match")
+	}
+	if h.slot == plainSlot {
+		tail := body[len(body)-hintPlainSize:]
+		body = body[:len(body)-hintPlainSize]
+		h.plain = plainSummary{int64(binary.LittleEndian.Uint64(tail)), int64(binary.LittleEndian.Uint64(tail[8:]))}
+		if h.plain.tombstoneBytes < 0 || h.plain.tombstoneBytes > h.sealedLength {
+			return nil, badFormat(int64(len(body))+8, "%d bytes of tombstones in %d", h.plain.tombstoneBytes, h.sealedLength)
+		}
 	}
 	m := make(minutes, 0, len(body)/hintMinuteSize)
 	for ; len(body) > 0; body = body[hintMinuteSize:] {
@@ -266,6 +292,6 @@ func writeHint(f vfs.File, h *hintHeader, sorted []location, m minutes) error {
 			}
 		}
 	}
-	buf = appendHintMinutes(buf, m)
+	buf = appendHintFooter(buf, h, m)
 	return flush()
 }

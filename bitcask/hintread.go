@@ -56,15 +56,15 @@ func readHintPage(f vfs.File, h *hintHeader, i int, buf *[hintPageSize]byte) (hi
 	return page, err
 }
 
-// readHintMinutes reads the footer.
+// readHintMinutes reads the footer, and sets h.plain.
 func readHintMinutes(f vfs.File, h *hintHeader) (minutes, error) {
-	b := make([]byte, int64(h.minutes)*hintMinuteSize+hintTrailerSize)
+	b := make([]byte, h.footerSize())
 	if _, err := f.ReadAt(b, h.minutesOffset()); err == io.EOF {
 		return nil, badFormat(h.minutesOffset(), "the hint ends inside its footer")
 	} else if err != nil {
 		return nil, err
 	}
-	m, err := parseHintMinutes(b)
+	m, err := parseHintFooter(h, b)
 	if fault, ok := err.(*formatError); ok {
 		fault.offset += h.minutesOffset()
 	}

@@ -31,6 +31,7 @@ type lane struct {
 	active   *segment   // takes the appends; nil if the next put must make one
 	dropped  bool       // expired and gone
 	toDrop   []string   // its files, once dropped, until they are unlinked
+	buried   []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked
 	inflight map[uint64]*putOp
 
 	hasCondemned atomic.Bool // a segment's condemned is not empty
@@ -94,6 +95,12 @@ func (l *lane) lookup(dst []place, hash uint64) ([]place, error) {
 // be asked.
 func (l *lane) findLocked(dst []place, hash uint32) (found []place, sealed []*segment) {
 	for i, seg := range l.segs {
+		if seg.plain.resident != nil {
+			for _, loc := range findResident(seg.plain.resident, hash) {
+				dst = append(dst, place{seg, loc})
+			}
+			continue
+		}
 		if seg.keydir == nil {
 			if sealed == nil && i == 0 && allSealed(l.segs) {
 				return dst, l.segs // the common case of an old slot; segs is not changed in place
@@ -161,14 +168,18 @@ func (d *Disk) askHint(dst []location, hint *sealedHint, hash uint32) ([]locatio
 // of its key unless all are kept. The caller holds mu, or has the segment to itself.
 func (l *lane) insert(op *putOp, keepAll bool) {
 	loc := location{uint32(op.hash), uint32(op.offset / align), uint32(op.size / align), op.version.Short()}
-	minute := minuteOf(l.timed, op.epoch)
+	minute, replaced := minuteOf(l.timed, op.epoch), false
 	if op.old.seg == op.seg && !keepAll && op.old.seg != nil && op.version.Compare(op.oldVersion) > 0 &&
 		op.seg.keydir.replace(op.old.location, loc) {
 		op.seg.sums.remove(minute, op.hash, op.oldVersion)
+		replaced = true
 	} else {
 		op.seg.keydir.insert(loc)
 	}
 	op.seg.sums.add(minute, op.hash, op.version)
+	if !l.timed {
+		l.account(op, replaced)
+	}
 }
 
 // adoptBucketLocked remembers the bucket's fixed properties, and refuses those

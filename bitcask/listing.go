@@ -37,7 +37,18 @@ func (s *Store) list(bucket uint64) error {
 		return err
 	}
 	s.listed[bucket] = listingDone
+	for _, id := range s.evidence.list(func(id segID, r segRecord) bool { return id.bucket == bucket && r.state == segBuried }) {
+		if s.lanes[id.laneID] == nil {
+			s.lanes[id.laneID] = newLane(s, id.laneID)
+		}
+		seg := newSegment(id, s.partition)
+		seg.plain.buried.Store(true)
+		s.lanes[id.laneID].buried = append(s.lanes[id.laneID].buried, seg)
+	}
 	for _, id := range ids {
+		if said, _ := s.evidence.segment(id); said.state == segBuried {
+			continue // it is unlinked in time, and never opened
+		}
 		if s.lanes[id.laneID] == nil {
 			s.lanes[id.laneID] = newLane(s, id.laneID)
 		}
@@ -71,7 +82,7 @@ func (s *Store) segmentsOnDisk(bucket uint64) ([]segID, error) {
 				ids = append(ids, segID{laneID{bucket, slot}, seq})
 			}
 		}
-		if s.leftBehind(e, entries, horizon) {
+		if s.leftBehind(bucket, e, entries, horizon) {
 			if err := s.disk.fs.Remove(dir + "/" + e.Name); err != nil && !vfs.IsNotExist(err) {
 				s.disk.cfg.Log.Warn("the leaving of a crash could not be removed", "file", s.disk.fs.Path(dir+"/"+e.Name), "error", err)
 			}
@@ -82,19 +93,28 @@ func (s *Store) segmentsOnDisk(bucket uint64) ([]segID, error) {
 }
 
 // leftBehind reports whether a file is of no more use: an unfinished
-// publication, or the hint of a dropped segment.
-func (s *Store) leftBehind(e vfs.Entry, all []vfs.Entry, horizon expiry.Horizon) bool {
-	if stem, ok := strings.CutSuffix(e.Name, hintSuffix+vfs.TempSuffix); ok {
-		_, _, ok = parseStem(stem)
-		return ok && e.Regular
+// publication, or the hint of a segment that was dropped, or never made.
+func (s *Store) leftBehind(bucket uint64, e vfs.Entry, all []vfs.Entry, horizon expiry.Horizon) bool {
+	for _, suffix := range []string{hintSuffix + vfs.TempSuffix, segSuffix + vfs.TempSuffix} {
+		if stem, ok := strings.CutSuffix(e.Name, suffix); ok {
+			_, _, ok = parseStem(stem)
+			return ok && e.Regular
+		}
 	}
 	stem, ok := strings.CutSuffix(e.Name, hintSuffix)
 	if !ok || !e.Regular {
 		return false
 	}
-	slot, _, ok := parseStem(stem)
+	slot, seq, ok := parseStem(stem)
 	_, hasSegment := slices.BinarySearchFunc(all, stem+segSuffix, func(e vfs.Entry, name string) int { return strings.Compare(e.Name, name) })
-	return ok && slot != plainSlot && !hasSegment && slot.End(s.disk.cfg.SlotSeconds) <= int64(horizon)
+	if !ok || hasSegment {
+		return false
+	}
+	if slot == plainSlot { // a merge had got so far
+		_, listed := s.evidence.segment(segID{laneID{bucket, plainSlot}, seq})
+		return !listed
+	}
+	return slot.End(s.disk.cfg.SlotSeconds) <= int64(horizon)
 }
 
 // listAll reads the directories of all buckets with data in the partition, once.

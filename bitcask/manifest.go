@@ -14,11 +14,11 @@ import (
 // The manifest of a vnode, vnode/<partition>: the evidence of what a partition
 // on this disk holds and has dropped. It is published whole (see vfs.Publish)
 // before what it promises is relied on. Integers are little-endian; this is
-// format 1.
+// format 2.
 //
 //	offset  size  field
 //	0       8     magic "MAYFLYMF"
-//	8       4     format, 1
+//	8       4     format, 2
 //	12      4     length of the whole file, bytes
 //	16      16    disk id
 //	32      4     partition: bits
@@ -26,20 +26,21 @@ import (
 //	40      8     serial: one more with each publication
 //	48      4     boot id length, bytes, 0..64
 //	52      4     note length, bytes, 0..MaxNoteBytes
-//	56      4     number of drop horizons
+//	56      4     number of horizons
 //	60      4     number of segments
 //	64      4     number of doubts
 //	68      …     boot id: of the machine when this was written
 //	…       …     note: the vnode's own, opaque here
-//	…       16    per horizon, ascending: bucket id u64, horizon i64 (epoch, seconds)
+//	…       24    per bucket with one, ascending: bucket id u64, drop horizon i64, reap
+//	              horizon i64 (epochs, seconds; 0: none)
 //	…       32    per segment, ascending: bucket id u64, slot i64 (-1 plain), seq
-//	              u32, state u16, suspect u16 (0 or 1), sealed length u64 (0 unless
-//	              sealed)
+//	              u32, state u16 (1 clean, 2 dirty, 3 sealed, 4 buried), suspect u16 (0
+//	              or 1), sealed length u64 (0 unless sealed)
 //	…       24    per doubt, ascending: bucket id u64, slot i64, reason u32, zero u32
 //	len-4   4     CRC-32C of every byte before it
 const (
 	manifestMagic    = "MAYFLYMF"
-	manifestFormat   = 1
+	manifestFormat   = 2
 	manifestFixed    = 68       // bytes
 	maxManifestBytes = 64 << 20 // two million segments
 	maxBootIDBytes   = 64
@@ -55,7 +56,11 @@ const (
 	segClean  segState = 1 // open; nothing unsynced was appended when this was written
 	segDirty  segState = 2 // open; appends may be unsynced
 	segSealed segState = 3 // synced, with its length
+	segBuried segState = 4 // of a plain bucket: merged into others, or wholly expired; only to be unlinked
 )
+
+// open reports whether the segment may take, or may have taken, unsealed appends.
+func (s segState) open() bool { return s == segClean || s == segDirty }
 
 // A segRecord is one segment in a manifest.
 type segRecord struct {
@@ -71,7 +76,8 @@ type manifest struct {
 	serial    uint64
 	bootID    string
 	note      []byte
-	horizons  map[uint64]expiry.Horizon
+	horizons  map[uint64]expiry.Horizon // nothing older is shown or taken in
+	reaped    map[uint64]expiry.Horizon // tombstones older than it may have been dropped
 	segments  map[segID]segRecord
 	doubts    map[laneID]Reason
 }
@@ -79,7 +85,7 @@ type manifest struct {
 func newManifest(disk ID, p Partition) *manifest {
 	return &manifest{
 		disk: disk, partition: p,
-		horizons: map[uint64]expiry.Horizon{}, segments: map[segID]segRecord{}, doubts: map[laneID]Reason{},
+		horizons: map[uint64]expiry.Horizon{}, reaped: map[uint64]expiry.Horizon{}, segments: map[segID]segRecord{}, doubts: map[laneID]Reason{},
 	}
 }
 
@@ -100,13 +106,15 @@ func appendManifest(dst []byte, m *manifest) []byte {
 	dst = le.AppendUint32(dst, uint32(m.partition.Bits))
 	dst = le.AppendUint32(dst, m.partition.Prefix)
 	dst = le.AppendUint64(dst, m.serial)
-	for _, n := range [...]int{len(m.bootID), len(m.note), len(m.horizons), len(m.segments), len(m.doubts)} {
+	limited := m.limited()
+	for _, n := range [...]int{len(m.bootID), len(m.note), len(limited), len(m.segments), len(m.doubts)} {
 		dst = le.AppendUint32(dst, uint32(n))
 	}
 	dst = append(append(dst, m.bootID...), m.note...)
-	for _, id := range slices.Sorted(maps.Keys(m.horizons)) {
+	for _, id := range limited {
 		dst = le.AppendUint64(dst, id)
 		dst = le.AppendUint64(dst, uint64(m.horizons[id]))
+		dst = le.AppendUint64(dst, uint64(m.reaped[id]))
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(m.segments), compareSegs) {
 		s := m.segments[id]
@@ -125,6 +133,13 @@ func appendManifest(dst []byte, m *manifest) []byte {
 	}
 	le.PutUint32(dst[start+12:], uint32(len(dst)-start+4))
 	return le.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+// limited returns the buckets with a horizon of either kind, ascending.
+func (m *manifest) limited() []uint64 {
+	ids := slices.AppendSeq(slices.Collect(maps.Keys(m.horizons)), maps.Keys(m.reaped))
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 func boolBit(b bool) uint16 {
@@ -158,7 +173,7 @@ func parseManifest(b []byte) (*manifest, error) {
 	for i := range n {
 		n[i] = uint64(le.Uint32(b[48+4*i:]))
 	}
-	if want := manifestFixed + n[0] + n[1] + 16*n[2] + 32*n[3] + 24*n[4] + 4; want != uint64(len(b)) {
+	if want := manifestFixed + n[0] + n[1] + 24*n[2] + 32*n[3] + 24*n[4] + 4; want != uint64(len(b)) {
 		return nil, badFormat(48, "the counts ask for %d bytes, there are %d", want, len(b))
 	}
 	if n[0] > maxBootIDBytes || n[1] > MaxNoteBytes {
@@ -170,16 +185,27 @@ func parseManifest(b []byte) (*manifest, error) {
 	if len(m.note) == 0 {
 		m.note = nil
 	}
-	return m, errors.Join(m.decodeHorizons(take(16*n[2])), m.decodeSegments(take(32*n[3])), m.decodeDoubts(rest))
+	return m, errors.Join(m.decodeHorizons(take(24*n[2])), m.decodeSegments(take(32*n[3])), m.decodeDoubts(rest))
 }
 
 func (m *manifest) decodeHorizons(b []byte) error {
-	for last := uint64(0); len(b) > 0; b = b[16:] {
+	first := true
+	for last := uint64(0); len(b) > 0; b = b[24:] {
 		id := binary.LittleEndian.Uint64(b)
-		if len(m.horizons) > 0 && id <= last {
+		drop, reap := expiry.Horizon(binary.LittleEndian.Uint64(b[8:])), expiry.Horizon(binary.LittleEndian.Uint64(b[16:]))
+		switch {
+		case !first && id <= last:
 			return badFormat(manifestFixed, "the horizons are out of order")
+		case drop == 0 && reap == 0:
+			return badFormat(manifestFixed, "bucket %016x has no horizon", id)
 		}
-		m.horizons[id], last = expiry.Horizon(binary.LittleEndian.Uint64(b[8:])), id
+		if drop != 0 {
+			m.horizons[id] = drop
+		}
+		if reap != 0 {
+			m.reaped[id] = reap
+		}
+		first, last = false, id
 	}
 	return nil
 }
@@ -193,7 +219,8 @@ func (m *manifest) decodeSegments(b []byte) error {
 		switch {
 		case len(m.segments) > 0 && compareSegs(last, id) >= 0:
 			return badFormat(manifestFixed, "the segments are out of order")
-		case id.slot < plainSlot || s.state < segClean || s.state > segSealed || s.length < 0 || (s.state == segSealed) != (s.length > 0), suspect > 1, s.suspect && s.state == segSealed:
+		case id.slot < plainSlot || s.state < segClean || s.state > segBuried || s.length < 0 || (s.state == segSealed) != (s.length > 0),
+			suspect > 1, s.suspect && !s.state.open(), s.state == segBuried && id.slot != plainSlot:
 			return badFormat(manifestFixed, "a segment of slot %d in state %d with %d bytes", id.slot, s.state, s.length)
 		}
 		m.segments[id], last = s, id

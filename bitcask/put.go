@@ -117,11 +117,7 @@ func (s *Store) admit(b Bucket, hash uint64, epoch, now int64, rec *object.Recor
 
 // limits returns what decides whether an epoch is still shown or taken in.
 func (s *Store) limits(b Bucket) expiry.Limits {
-	l := expiry.Limits{TTLSeconds: s.disk.cfg.TTL(b.ID)}
-	if b.Timed {
-		l.DropHorizon = s.evidence.horizon(b.ID)
-	}
-	return l
+	return expiry.Limits{TTLSeconds: s.disk.cfg.TTL(b.ID), DropHorizon: s.evidence.horizon(b.ID)}
 }
 
 // timestampEpoch returns a plain object's time in whole seconds, rounded up:
@@ -148,7 +144,7 @@ func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
 	if err := l.claim(b, op); err != nil {
 		return 0, err
 	}
-	old, err := l.current(op, b.KeepAll)
+	old, err := retryMerged(func() (*object.Header, error) { return l.current(op, b.KeepAll) })
 	if err != nil {
 		l.disclaim(op)
 		return 0, err

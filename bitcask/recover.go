@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -33,10 +34,23 @@ func (l *lane) load() error {
 		return err
 	}
 	l.segs, l.bucket, l.loaded, l.found = segs, bucket, true, nil
-	if n := len(segs); n > 0 && segs[n-1].keydir != nil && !segs[n-1].retired {
-		l.active = segs[n-1]
+	if l.active = l.appendable(segs); l.active != nil {
 		rec, _ := l.store.evidence.segment(l.active.id)
 		l.dirty = rec.state == segDirty
+	}
+	return nil
+}
+
+// appendable returns the segment that takes further puts, nil if none does. In a
+// plain lane merged segments may come after it.
+func (l *lane) appendable(segs []*segment) *segment {
+	for _, seg := range slices.Backward(segs) {
+		if seg.keydir != nil && !seg.retired {
+			return seg
+		}
+		if l.timed {
+			break
+		}
 	}
 	return nil
 }
@@ -65,7 +79,7 @@ func (l *lane) openAll(found []segID) (segs []*segment, bucket Bucket, err error
 	}
 	for _, id := range l.store.evidence.list(func(id segID, _ segRecord) bool { return id.laneID == l.id }) {
 		l.nextSeq = max(l.nextSeq, id.seq+1)
-		if !here[id] {
+		if said, _ := l.store.evidence.segment(id); !here[id] && said.state != segBuried {
 			l.store.noteDamage(Damage{File: segName(id, l.store.partition), What: "the segment is missing"}, id.laneID, ReasonMissingSegment)
 		}
 	}
@@ -89,13 +103,17 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	if err == nil && (h.segID != seg.id || h.partition != s.partition || h.sealedLength > size || sealedSaid && said.length != h.sealedLength) {
 		err = badFormat(0, "the hint is not this segment's")
 	}
+	var plain Bucket
+	if err == nil && !l.timed {
+		plain, err = l.loadResident(seg, h)
+	}
 	if err == nil {
 		seg.generation = h.generation
 		seg.end.Store(h.sealedLength)
 		seg.syncer.synced = h.sealedLength
 		seg.sealed.Store(h)
 		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
-		return Bucket{}, nil
+		return plain, nil
 	}
 	if !vfs.IsNotExist(err) || sealedSaid {
 		s.noteDamage(Damage{File: hintName(seg.data.name), What: err.Error()}, l.id, 0)
@@ -241,7 +259,10 @@ func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) bool {
 			return false
 		}
 		op.epoch = epoch
+	} else {
+		op.epoch = timestampEpoch(h)
 	}
+	op.next.Kind = h.Kind
 	op.old = place{}
 	keepAll := b.KeepAll || b.Type == "" && h.Kind == object.Delta
 	if !keepAll {
@@ -257,7 +278,7 @@ func (l *lane) findOlder(op *putOp, h *object.Header) {
 		at := place{op.seg, loc}
 		old, _, err := l.store.disk.readHead(at, &op.scratch)
 		if err == nil && string(old.Key) == string(h.Key) {
-			op.old, op.oldVersion = at, old.Version()
+			op.old, op.oldVersion, op.oldHeader.Kind = at, old.Version(), old.Kind
 			return
 		}
 	}

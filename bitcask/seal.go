@@ -95,11 +95,11 @@ func (s *Store) relist() error {
 // says or the keydirs in memory show.
 func (s *Store) unsealedLanes() ([]*lane, error) {
 	var faults []error
-	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state != segSealed }) {
+	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state.open() }) {
 		faults = append(faults, s.list(id.bucket))
 	}
 	listed := map[laneID]bool{}
-	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state != segSealed }) {
+	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state.open() }) {
 		listed[id.laneID] = true
 	}
 	return s.lanesWhere(func(l *lane) bool { return listed[l.id] || l.hasKeydir() }), errors.Join(faults...)
@@ -173,6 +173,9 @@ func (l *lane) sealSegment(seg *segment) error {
 		hintHeader: hintHeader{segID: seg.id, partition: s.partition, generation: seg.generation, records: seg.keydir.len(), sealedLength: end},
 		file:       handle{name: hintName(seg.data.name)},
 	}
+	if !l.timed {
+		hint.plain = l.summaryOf(seg)
+	}
 	sums := slices.DeleteFunc(slices.Clone(seg.sums), func(d MinuteDigest) bool { return d.Count == 0 })
 	hint.minutes = len(sums)
 	sorted := slices.AppendSeq(make([]location, 0, seg.keydir.len()), seg.keydir.all())
@@ -188,7 +191,12 @@ func (l *lane) sealSegment(seg *segment) error {
 	}
 	old := seg.sealed.Swap(hint)
 	l.mu.Lock()
-	seg.keydir, seg.sums = nil, nil
+	if l.timed {
+		seg.sums = nil
+	} else {
+		seg.plain.resident, seg.plain.surveyAt = sorted, len(sorted)
+	}
+	seg.keydir = nil
 	l.mu.Unlock()
 	if old != nil {
 		s.disk.handles.drop(&old.file)

@@ -27,6 +27,9 @@ type segment struct {
 	keydir *keydir // nil when sealed
 	sums   minutes // when not sealed
 
+	plain    plainSegment // of a plain bucket
+	buriedAt int64        // seconds; of a plain bucket, see lane.bury
+
 	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
 
 	retired bool // the appender's: nothing more is appended, as the header is damaged or a write failed
@@ -222,6 +225,8 @@ func readPart(f vfs.File, at place, scratch *[]byte, n int) ([]byte, error) {
 // readError turns a failure to read a record into the caller's error.
 func readError(d *Disk, at place, err error) error {
 	switch {
+	case errors.Is(err, errGone) && at.seg.plain.buried.Load():
+		return errMerged
 	case errors.Is(err, errGone):
 		return ErrExpired
 	case err == io.EOF || vfs.IsNotExist(err):

@@ -7,7 +7,10 @@ type counters struct {
 	appends, appendedBytes, records                                                 atomic.Int64
 	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                 atomic.Int64
 	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads              atomic.Int64
+	merges, mergedSegments, mergeRead, mergeWritten                                 atomic.Int64
+	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired         atomic.Int64
 	segmentsMade, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
+	merging                                                                         atomic.Bool
 }
 
 // Stats are counts since the Disk was opened, and what there is now.
@@ -26,6 +29,20 @@ type Stats struct {
 	SegmentsMade, Sealed       int64
 	Recoveries                 int64 // segments scanned
 	FilesExpired, BytesExpired int64
+
+	Merges, MergedSegments int64 // publications of merges of plain buckets, and the segments they replaced
+	MergeReadBytes         int64 // of records that were copied or dropped
+	MergeWrittenBytes      int64 // rewritten
+	MergeWaits             int64 // rounds that ended because their bytes were spent
+	MergeFailures          int64 // merges given up, to be tried again
+	MergeSkipped           int64 // segments left alone as they are damaged
+	TombstonesReaped       int64
+	PlainExpired           int64 // segments of plain buckets dropped whole by their TTL
+
+	PlainBytes, PlainDeadBytes int64 // of plain buckets in use: their segments, and how much of them is known to be replaced
+	PlainKeys                  int64 // records of sealed plain segments, listed in memory
+	BuriedSegments             int   // merged or expired, and not unlinked yet
+	Merging                    bool  // a merge is under way
 
 	OpenFiles                int // kept open now
 	FilesOpened, FilesClosed int64
@@ -47,6 +64,9 @@ func (d *Disk) Stats() Stats {
 		PutsLowSpace: c.putsLowSpace.Load(), PutsOverload: c.putsOverload.Load(), WriteErrors: c.writeErrors.Load(),
 		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(), Gets: c.gets.Load(), Heads: c.heads.Load(),
 		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(),
+		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
+		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
+		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), Merging: c.merging.Load(),
 		SegmentsMade: c.segmentsMade.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
 		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
 		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),
@@ -66,7 +86,14 @@ func (d *Disk) Stats() Stats {
 func (l *lane) addStats(st *Stats) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	st.BuriedSegments += len(l.buried)
 	for _, seg := range l.segs {
+		if !l.timed {
+			st.PlainBytes += seg.end.Load()
+			st.PlainDeadBytes += seg.plain.dead
+			st.PlainKeys += int64(len(seg.plain.resident))
+			st.KeydirBytes += int64(cap(seg.plain.resident)) * 16
+		}
 		if seg.keydir != nil {
 			st.OpenSegments++
 			st.OpenKeys += int64(seg.keydir.len())

@@ -171,6 +171,12 @@ func readHeaderOf(fsys vfs.FS, name string) (segHeader, error) {
 // good, whatever the TTL becomes.
 func (s *Store) Horizon(b Bucket) expiry.Horizon { return s.evidence.horizon(b.ID) }
 
+// ReapHorizon returns up to when a plain bucket's tombstones may have been dropped
+// here: of a key whose last write is older, nothing need be left that says it was
+// deleted. A copy that is older than this horizon and comes from somebody who is
+// no owner must not be taken in.
+func (s *Store) ReapHorizon(b Bucket) expiry.Horizon { return s.evidence.reaped(b.ID) }
+
 // RaiseHorizon raises a bucket's drop horizon and makes it durable. A lower one
 // than the present changes nothing. Below it nothing is shown or taken in any
 // more; [Store.Expire] removes what lies there.

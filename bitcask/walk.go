@@ -69,7 +69,8 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 	if l == nil {
 		return
 	}
-	segs := l.snapshot()
+	segs, unpin := l.pin()
+	defer unpin()
 	for _, seg := range segs {
 		locations, err := l.locations(seg)
 		if err != nil && !visit(nil, place{}, 0, err) {
@@ -81,7 +82,7 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 			switch {
 			case err == error(ErrExpired):
 				return // dropped meanwhile
-			case err == nil && (s.hidden(b, &h, now) || !b.KeepAll && len(segs) > 1 && l.superseded(at, &h)):
+			case err == nil && (s.hidden(b, &h, now) || !b.KeepAll && len(segs) > 1 && l.superseded(at, &h, segs)):
 				continue
 			}
 			if !visit(op, at, n, err) {
@@ -100,26 +101,23 @@ func (s *Store) hidden(b Bucket, h *object.Header, now int64) bool {
 	return ok && expiry.Hidden(epoch, now, s.limits(b))
 }
 
-// superseded reports whether another segment of the lane holds a greater
-// version of the record's key.
-func (l *lane) superseded(at place, h *object.Header) bool {
+// superseded reports whether the record that counts of a key is another one of
+// those in segs. Segments made since are left out: what was there when a walk
+// began is among what it yields.
+func (l *lane) superseded(at place, h *object.Header, segs []*segment) bool {
 	s, d := l.store, l.store.disk
 	op := d.newOp()
 	defer d.freeOp(op)
 	var err error
-	op.places, err = l.lookup(op.places[:0], d.cfg.Hash(h.Type, h.Bucket, h.Key))
+	op.places, err = l.lookupAmong(op.places[:0], segs, uint32(d.cfg.Hash(h.Type, h.Bucket, h.Key)))
+	if l.hasCondemned.Load() {
+		op.places = l.dropCondemned(op.places)
+	}
 	if err != nil || len(op.places) < 2 {
 		return false
 	}
 	best, where, err := s.greatest(op.places, h.Key, op)
 	return err == nil && best.Key != nil && where != at
-}
-
-// snapshot returns the lane's segments as they are now.
-func (l *lane) snapshot() []*segment {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.segs
 }
 
 // locations returns a segment's entries in the order of the file.
@@ -128,9 +126,12 @@ func (l *lane) locations(seg *segment) ([]location, error) {
 	for range tries {
 		l.mu.RLock()
 		var all []location
-		open := seg.keydir != nil
-		if open {
+		open := seg.keydir != nil || seg.plain.resident != nil
+		switch {
+		case seg.keydir != nil:
 			all = slices.AppendSeq(make([]location, 0, seg.keydir.len()), seg.keydir.all())
+		case open:
+			all = slices.Clone(seg.plain.resident)
 		}
 		dropped := l.dropped
 		l.mu.RUnlock()
@@ -167,9 +168,9 @@ func (d *Disk) readHint(hint *sealedHint) ([]location, error) {
 }
 
 // Digests returns the sums of a slot's records by minute, ascending: of every
-// record that is listed, so that in a bucket whose keys are overwritten across
-// segments a lesser version still counts. Of a plain bucket there is one sum,
-// under minute 0.
+// record that is listed. Of a plain bucket there is one sum, under minute 0, of the
+// greatest version of each key; it costs a look at every record that was
+// overwritten in another segment and is not merged yet.
 func (s *Store) Digests(b Bucket, slot expiry.Slot) ([]MinuteDigest, error) {
 	if !s.disk.gate.enter() {
 		return nil, ErrStopping
@@ -183,19 +184,26 @@ func (s *Store) Digests(b Bucket, slot expiry.Slot) ([]MinuteDigest, error) {
 		return nil, err
 	}
 	var sums minutes
-	for _, seg := range l.snapshot() {
+	segs, unpin := l.pin()
+	defer unpin()
+	for _, seg := range segs {
 		m, err := l.sumsOf(seg)
 		if err != nil {
 			return nil, err
 		}
 		sums.merge(m)
 	}
+	if !l.timed && !l.knownBucket().KeepAll && len(segs) > 1 {
+		if sums, err = l.withoutReplaced(segs, sums); err != nil {
+			return nil, err
+		}
+	}
 	return slices.DeleteFunc(sums, func(d MinuteDigest) bool { return d.Count == 0 }), nil
 }
 
 func (l *lane) sumsOf(seg *segment) (minutes, error) {
 	l.mu.RLock()
-	if seg.keydir != nil {
+	if seg.keydir != nil || seg.plain.resident != nil {
 		defer l.mu.RUnlock()
 		return slices.Clone(seg.sums), nil
 	}
