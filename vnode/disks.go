@@ -3,10 +3,12 @@ package vnode
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -26,11 +28,16 @@ func TTLs(present func() *bucket.Set) func(bucketID uint64) (seconds int64) {
 // disk that has it; a new one goes to the disk with the fewest. They are the
 // caller's to maintain and to close, the latter after the last use of the Set.
 // At least one disk is needed.
-func OnDisks(disks ...*bitcask.Disk) (Disks, error) {
+func OnDisks(disks ...*bitcask.Disk) (Disks, error) { return OnSomeDisks(nil, disks...) }
+
+// OnSomeDisks is [OnDisks] while others of the node's disks, which lost names, are
+// not in use. A partition that none of the disks has may be on these: it is
+// refused with CodeDisk, and not made anew as if there were nothing of it.
+func OnSomeDisks(lost []string, disks ...*bitcask.Disk) (Disks, error) {
 	if len(disks) == 0 {
 		panic("vnode: BUG: a node without a disk")
 	}
-	d := &onDisks{disks: disks, where: make(map[ring.Partition]int), count: make([]int, len(disks))}
+	d := &onDisks{disks: disks, lost: lost, where: make(map[ring.Partition]int), count: make([]int, len(disks))}
 	for i, disk := range disks {
 		partitions, err := disk.Partitions()
 		if err != nil {
@@ -74,6 +81,7 @@ func born(disk *bitcask.Disk, p ring.Partition) int64 {
 
 type onDisks struct {
 	disks []*bitcask.Disk
+	lost  []string // disks that are not in use
 
 	mu    sync.Mutex
 	where map[ring.Partition]int // index of the partition's disk
@@ -89,13 +97,23 @@ func (d *onDisks) place(p ring.Partition, disk int) {
 }
 
 func (d *onDisks) Store(p ring.Partition) (Storage, error) {
-	return d.diskOf(p).Store(bitcask.Partition(p))
+	disk := d.diskOf(p)
+	if disk == nil {
+		return nil, object.Errorf(object.CodeDisk, object.NotDone,
+			"it is on a disk that is not in use (%s), or was never made: other replicas have it; mend the disk and restart the node", strings.Join(d.lost, ", "))
+	}
+	return disk.Store(bitcask.Partition(p))
 }
 
+// diskOf returns the partition's disk, chosen now if it is new; nil if that cannot
+// be told.
 func (d *onDisks) diskOf(p ring.Partition) *bitcask.Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.where[p]; !known {
+		if len(d.lost) > 0 {
+			return nil
+		}
 		fewest := 0
 		for i, n := range d.count {
 			if n < d.count[fewest] {

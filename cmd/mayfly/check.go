@@ -29,6 +29,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Short:   "verify the data directory of a stopped node",
 		Long:    checkLong,
 		Example: `  mayfly check ./mayfly-data
+  mayfly check /d1 /d2                       # a node with two disks
   mayfly check --quick /var/lib/mayfly       # without reading the values
   mayfly check --json ./mayfly-data | jq -c 'select(.severity == "damage")'`,
 		Args: takes(1, 1<<10, "one or more data directories"),
@@ -37,12 +38,14 @@ func (a *app) checkCommand() *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object a finding, then one with totals")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		damaged := false
+		var faults []error
 		for _, dir := range args {
 			totals, err := a.check(dir, *quick, *asJSON)
-			if err != nil {
-				return err
-			}
+			faults = append(faults, err) // one that cannot be read keeps no other from being checked
 			damaged = damaged || totals.Damage > 0
+		}
+		if err := errors.Join(faults...); err != nil {
+			return err
 		}
 		if damaged {
 			return errSilent // the findings were printed

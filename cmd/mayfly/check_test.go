@@ -97,6 +97,9 @@ func TestFlippedBytes(t *testing.T) {
 func TestWrongChecks(t *testing.T) {
 	empty := t.TempDir()
 	n := startNode(t, "")
+	if r := mayfly(t, "check", empty, storedData(t)); r.status != 1 || !strings.Contains(r.stdout, ": no damage; ") || !strings.Contains(r.stderr, "not a data directory") {
+		t.Errorf("a directory that cannot be checked before one that can: status %d, %s%s", r.status, r.stdout, r.stderr)
+	}
 	refuse(t, []badInput{
 		{"check", 2, `check takes one or more data directories; "mayfly check --help" explains`},
 		{"check nowhere", 1, `there is no directory nowhere: give the one that "mayfly serve --data" was given`},

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mayflydb/mayfly/bitcask"
@@ -14,7 +16,7 @@ import (
 
 // Collectors returns the node's metrics, to be registered once.
 func (n *Node) Collectors() []prometheus.Collector {
-	all := []prometheus.Collector{newCollector(n.snapshot, n.cfg.Data)}
+	all := []prometheus.Collector{newCollector(n.snapshot, n.paths, n.cfg.Data)}
 	for _, l := range []*latency{n.store.puts, n.store.gets, n.store.deltas} {
 		all = append(all, l.collectors()...)
 	}
@@ -70,10 +72,14 @@ type collector struct {
 	paths []string // of the disks, in the order of snapshot.disks
 	node  []*prometheus.Desc
 	disk  []*prometheus.Desc
+
+	configured []string // paths of all data directories
+	failed     *prometheus.Desc
 }
 
-func newCollector(read func() snapshot, paths []string) *collector {
-	c := &collector{read: read, paths: paths}
+func newCollector(read func() snapshot, paths, configured []string) *collector {
+	c := &collector{read: read, paths: paths, configured: configured}
+	c.failed = prometheus.NewDesc("mayfly_disk_failed", "1 if the data directory could not be opened at the start: what it holds is refused.", []string{"disk"}, nil)
 	for _, f := range nodeFigures {
 		c.node = append(c.node, prometheus.NewDesc("mayfly_"+f.name, f.help, nil, nil))
 	}
@@ -91,6 +97,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range c.disk {
 		out <- d
 	}
+	out <- c.failed
 }
 
 // Collect implements prometheus.Collector.
@@ -98,6 +105,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := c.read()
 	for i, f := range nodeFigures {
 		out <- prometheus.MustNewConstMetric(c.node[i], f.kind, f.value(&s))
+	}
+	for _, path := range c.configured {
+		out <- prometheus.MustNewConstMetric(c.failed, gauge, boolFigure(!slices.Contains(c.paths, path)), path)
 	}
 	for i := range s.disks {
 		for j, f := range diskFigures {

@@ -31,6 +31,10 @@ type Node struct {
 	cfg      Config
 	id       ring.NodeID
 	disks    []*bitcask.Disk
+	paths    []string     // of the disks
+	failed   []failedDisk // data directories that are not in use
+	missing  []string     // ids of disks that the others remember
+	mirrors  []vfs.FS     // disks with copies of the node's own files
 	history  *ring.History
 	buckets  atomic.Pointer[bucket.Set]
 	vnodes   *vnode.Set
@@ -90,42 +94,24 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // open opens the disks and what is made of them.
 func (n *Node) open() error {
-	dirs := make([]vfs.FS, len(n.cfg.Data))
-	for i, path := range n.cfg.Data {
-		dir, err := vfs.MakeDir(path)
-		if err != nil {
-			return fmt.Errorf("data directory %s: %w", path, err)
-		}
-		dirs[i] = dir
-	}
-	me, err := whoAmI(dirs, n.cfg)
+	home, err := n.openDisks()
 	if err != nil {
 		return err
 	}
-	n.id = me
-	for _, dir := range dirs {
-		d, err := bitcask.OpenDisk(dir, n.engineConfig(), n.cfg.Now().UnixMicro())
-		if err != nil {
-			return err
-		}
-		n.disks = append(n.disks, d)
-	}
-	if err := dirs[0].MkdirAll(nodeDir); err != nil {
-		return fmt.Errorf("data directory %s: %w", n.cfg.Data[0], err)
-	}
-	if n.history, err = openHistory(dirs[0], n.cfg, me); err != nil {
+	if n.history, err = openHistory(home, n.cfg, n.id); err != nil {
 		return err
 	}
-	buckets, err := openBuckets(dirs[0], n.cfg.Buckets)
+	buckets, err := openBuckets(home, n.cfg.Buckets)
 	if err != nil {
 		return err
 	}
 	n.buckets.Store(buckets)
-	dcs, err := openDCs(dirs[0])
+	dcs, err := openDCs(home)
 	if err != nil {
 		return err
 	}
-	disks, err := vnode.OnDisks(n.disks...)
+	n.mirror(home)
+	disks, err := vnode.OnSomeDisks(n.lostDisks(), n.disks...)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,235 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/vfs"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// A node goes on without a disk that fails, and must not take the loss of one for
+// emptiness: what lies on a disk that is not there is unknown, not absent. So
+// each disk keeps a list of the ids of all the node's disks, and while one of
+// these is missing, partitions that are on none of the others are refused. The
+// node's own small files are copied to all disks at each start.
+const (
+	disksName     = nodeDir + "/disks" // ids in hexadecimal, one a line, ascending
+	maxDisksBytes = 64 << 10
+)
+
+// A failedDisk is a configured data directory that is not in use.
+type failedDisk struct {
+	path string
+	err  error
+}
+
+// A dataDir is a data directory that can be read.
+type dataDir struct {
+	path string
+	fs   vfs.FS
+	disk bitcask.ID // zero while it is nobody's
+}
+
+// openDisks opens the data directories that can be opened; at least one must be,
+// and must be this node's already if another one fails. It sets n.id, n.disks,
+// n.paths, n.failed and n.missing, and returns the directory in which the node's
+// own files are kept. A directory that is somebody else's, or does not go with the
+// configuration, is no failure but a mistake: it is an error.
+func (n *Node) openDisks() (home vfs.FS, err error) {
+	var dirs []dataDir
+	for _, path := range n.cfg.Data {
+		dir, err := readDataDir(path)
+		if isDiskFault(err) {
+			n.fail(path, err)
+		} else if err != nil {
+			return nil, err
+		} else {
+			dirs = append(dirs, dir)
+		}
+	}
+	if !slices.ContainsFunc(dirs, func(d dataDir) bool { return d.disk != bitcask.ID{} }) && len(n.failed) > 0 {
+		return nil, n.failed[0].err // nothing vouches for the node without it
+	}
+	if n.id, err = whoAmI(filesystems(dirs), n.cfg); err != nil {
+		return nil, err
+	}
+	known := knownDisks(dirs)
+	n.missing = missingDisks(known, dirs)
+	var inUse []dataDir
+	for _, dir := range dirs {
+		if (dir.disk == bitcask.ID{}) && len(n.missing) > 0 {
+			n.fail(dir.path, fmt.Errorf("the directory is empty, and disk %s of this node is missing: is it mounted? If the disk was replaced, remove %s from the other data directories", n.missing[0], disksName))
+			continue
+		}
+		d, err := n.openDisk(dir.fs)
+		if isDiskFault(err) && (len(n.disks) > 0 || dir.path != dirs[len(dirs)-1].path) {
+			n.fail(dir.path, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		n.disks, n.paths = append(n.disks, d), append(n.paths, dir.path)
+		dir.disk = d.Identity().Disk
+		known[dir.disk] = true
+		inUse = append(inUse, dir)
+	}
+	if len(inUse) == 0 {
+		return nil, n.failed[0].err
+	}
+	for _, id := range n.missing {
+		n.cfg.Log.Error("a disk of this node is missing: what it holds is refused here until it is back", "disk_id", id)
+	}
+	home = homeOf(inUse)
+	if err := home.MkdirAll(nodeDir); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", home.Path("."), err)
+	}
+	n.spread(home, inUse, known)
+	return home, nil
+}
+
+// openDisk opens a directory as a disk whose partitions can be listed.
+func (n *Node) openDisk(fsys vfs.FS) (*bitcask.Disk, error) {
+	d, err := bitcask.OpenDisk(fsys, n.engineConfig(), n.cfg.Now().UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Partitions(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (n *Node) fail(path string, err error) {
+	n.failed = append(n.failed, failedDisk{path, err})
+	n.cfg.Log.Error("a disk cannot be used: what it holds is refused here, other disks are served; mend it and restart the node", "disk", path, "error", err)
+}
+
+func readDataDir(path string) (dataDir, error) {
+	fsys, err := vfs.MakeDir(path)
+	if err != nil {
+		return dataDir{}, fmt.Errorf("data directory %s: %w", path, err)
+	}
+	id, err := bitcask.ReadIdentity(fsys)
+	if err != nil && !vfs.IsNotExist(errors.Unwrap(err)) {
+		return dataDir{}, err
+	}
+	return dataDir{path, fsys, id.Disk}, nil
+}
+
+// isDiskFault reports whether an error is the disk's, and not a directory that is
+// another's, in use, or does not go with the configuration.
+func isDiskFault(err error) bool {
+	if err == nil || errors.Is(err, vfs.ErrLocked) {
+		return false
+	}
+	refused, ok := errors.AsType[*bitcask.IdentityError](err)
+	return !ok || refused.Cause != nil
+}
+
+func filesystems(dirs []dataDir) (all []vfs.FS) {
+	for _, d := range dirs {
+		all = append(all, d.fs)
+	}
+	return all
+}
+
+// knownDisks returns the ids of the node's disks as the directories remember them.
+func knownDisks(dirs []dataDir) map[bitcask.ID]bool {
+	known := make(map[bitcask.ID]bool)
+	for _, d := range dirs {
+		b, err := vfs.ReadFile(d.fs, disksName, maxDisksBytes)
+		if err != nil {
+			continue // another one has it, or nobody does yet
+		}
+		for line := range strings.Lines(string(b)) {
+			id, err := hex.DecodeString(strings.TrimSuffix(line, "\n"))
+			if err == nil && len(id) == len(bitcask.ID{}) {
+				known[bitcask.ID(id)] = true
+			}
+		}
+	}
+	return known
+}
+
+// missingDisks returns those of the known disks that none of the directories is.
+func missingDisks(known map[bitcask.ID]bool, dirs []dataDir) (missing []string) {
+	for id := range known {
+		if !slices.ContainsFunc(dirs, func(d dataDir) bool { return d.disk == id }) {
+			missing = append(missing, id.String())
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// homeOf returns the directory with the newest history of rings, the first one if
+// none has any.
+func homeOf(dirs []dataDir) vfs.FS {
+	home, newest := dirs[0].fs, ring.Version{}
+	for _, d := range dirs {
+		b, err := vfs.ReadFile(d.fs, ringName, maxRingBytes)
+		if err != nil {
+			continue
+		}
+		if h, err := ring.UnmarshalHistory(b); err == nil && newest.Compare(h.Version()) < 0 {
+			home, newest = d.fs, h.Version()
+		}
+	}
+	return home
+}
+
+// spread writes the list of disks to all of them.
+func (n *Node) spread(home vfs.FS, dirs []dataDir, known map[bitcask.ID]bool) {
+	var lines strings.Builder
+	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b bitcask.ID) int { return strings.Compare(a.String(), b.String()) }) {
+		lines.WriteString(id.String() + "\n")
+	}
+	for _, d := range dirs {
+		n.keepCopy(d.fs, disksName, []byte(lines.String()))
+		if d.fs != home {
+			n.mirrors = append(n.mirrors, d.fs)
+		}
+	}
+}
+
+// mirror copies the node's own files from home to the other disks.
+func (n *Node) mirror(home vfs.FS) {
+	for _, name := range []string{ringName, bucketsName, dcsName} {
+		b, err := vfs.ReadFile(home, name, maxRingBytes)
+		if err != nil {
+			continue // it is not there yet, or its reader has told
+		}
+		for _, to := range n.mirrors {
+			n.keepCopy(to, name, b)
+		}
+	}
+}
+
+// keepCopy writes a file unless it is there as it is to be.
+func (n *Node) keepCopy(to vfs.FS, name string, data []byte) {
+	have, err := vfs.ReadFile(to, name, maxRingBytes)
+	if err == nil && string(have) == string(data) {
+		return
+	}
+	if err = to.MkdirAll(nodeDir); err == nil {
+		err = vfs.PublishBytes(to, name, data)
+	}
+	if err != nil {
+		n.cfg.Log.Warn("a copy of one of the node's own files could not be written", "file", to.Path(name), "error", err)
+	}
+}
+
+// lostDisks names the disks that are not in use.
+func (n *Node) lostDisks() (lost []string) {
+	for _, f := range n.failed {
+		lost = append(lost, f.path)
+	}
+	return append(lost, n.missing...)
+}
