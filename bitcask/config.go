@@ -62,6 +62,7 @@ type Config struct {
 	Random func() uint64
 
 	reserveBytes int64 // of the reserve file; default 2 MiB, less in tests
+	mergeAfter   int64 // seconds from the first Maintain on; default 60, less in tests
 }
 
 // withDefaults returns the configuration with its defaults filled in.
@@ -76,6 +77,7 @@ func (c Config) withDefaults() Config {
 	if c.Random == nil {
 		c.Random = rand.Uint64
 	}
+	setDefault(&c.mergeAfter, mergeAfterStart)
 	if c.TTL == nil {
 		c.TTL = func(uint64) int64 { return 0 }
 	}

@@ -66,7 +66,7 @@ type plainLane struct {
 func (d *Disk) mergeRound(now int64, clockTrusted bool) error {
 	m := &d.merger
 	m.replenish(now, d.cfg.MergeBytesPerSecond)
-	early := now < m.begun+mergeAfterStart
+	early := now < m.begun+d.cfg.mergeAfter
 	var faults []error
 	lanes := d.plainLanes()
 	for _, l := range lanes {

@@ -2,10 +2,10 @@ package bitcask
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -29,39 +29,108 @@ type model struct {
 	horizon map[uint64]expiry.Horizon
 	boots   int
 	stamp   int64
-	damaged bool // bytes were damaged: absences must be doubted, no more
+	hurts   bool             // bytes may be damaged
+	damaged bool             // bytes were damaged: absences must be doubted, no more
+	ttl     map[uint64]int64 // seconds; changed now and then
+	done    Stats            // of the disks that were closed: what must have happened
 }
 
-var (
-	modelSteps = flag.Int("model.steps", 1000, "operations in each run of TestModel")
-	modelSeeds = flag.Int("model.seeds", 3, "runs of TestModel")
-)
+// drafts is a plain bucket with a TTL.
+var drafts = Bucket{ID: 0xe5, Type: "default", Name: "drafts"}
+
+// modelGrace is how long tombstones of plain buckets are kept, seconds.
+const modelGrace = 40
+
+// modelOps returns how many operations TestModel is to do, and in how many runs.
+// MAYFLY_TEST_OPS=1000000 asks for a million.
+func modelOps(t *testing.T) (runs, steps int) {
+	text := os.Getenv("MAYFLY_TEST_OPS")
+	if text == "" {
+		if raceEnabled {
+			return 2, 600
+		}
+		return 4, 1000
+	}
+	ops, err := strconv.Atoi(text)
+	if err != nil || ops < 1 {
+		t.Fatalf("MAYFLY_TEST_OPS=%q is not a number of operations", text)
+	}
+	const longest = 5000
+	return (ops + longest - 1) / longest, min(ops, longest)
+}
 
 // TestModel does random things to a store and to a map, with restarts, kills,
-// power cuts and damage, and compares the two. A failure names its seed.
+// power cuts, damage, merges, and TTLs that change, and compares the two. A failure
+// names its seed. In a long run, everything that is meant to happen must have
+// happened.
 func TestModel(t *testing.T) {
-	for seed := range *modelSeeds {
+	runs, steps := modelOps(t)
+	var sum Stats
+	for seed := range runs {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			t.Attr("seed", strconv.Itoa(seed))
 			m := &model{
 				t: t, rng: rand.New(rand.NewPCG(uint64(seed), 42)), cfg: testConfig(), fsys: vfs.NewMem(), now: t0,
 				newest: map[string]*testObject{}, deltas: map[string][]*testObject{}, horizon: map[uint64]expiry.Horizon{},
+				ttl: map[uint64]int64{events.ID: testTTL, epochs.ID: testTTL, drafts.ID: testTTL},
 			}
+			m.cfg.TTL = func(id uint64) int64 { return m.ttl[id] }
+			m.hurts = seed%2 == 1
+			m.cfg.MergeBytesPerSecond = 32 << 10
+			m.cfg.TombstoneGraceSeconds = modelGrace
+			m.cfg.mergeAfter = 1
 			m.cfg.MaxSegmentBytes = 20 << 10
 			m.cfg.MaxHandles = 8
 			m.open()
-			for range *modelSteps {
+			for range steps {
 				m.step()
 			}
 			m.compare()
-			if err := m.d.Close(); err != nil {
+			if err := m.close(); err != nil {
 				t.Fatal(err)
 			}
+			addStats(&sum, m.done)
 			if found, totals := checkAll(t, m.fsys); !m.damaged && totals.Damage != 0 {
 				t.Errorf("check: %+v", found)
 			}
 		})
 	}
+	t.Logf("%d runs of %d operations: %+v", runs, steps, sum)
+	if runs < 50 {
+		return
+	}
+	for what, n := range map[string]int64{
+		"merges": sum.Merges, "tombstones reaped": sum.TombstonesReaped, "plain segments expired": sum.PlainExpired,
+		"files expired": sum.FilesExpired, "segments left as damaged": sum.MergeSkipped, "merges that waited": sum.MergeWaits,
+		"scans": sum.Recoveries, "stretches of damage": sum.Damage,
+	} {
+		if n == 0 {
+			t.Errorf("no %s in a run this long", what)
+		}
+	}
+}
+
+// addStats adds the counts that TestModel looks at.
+func addStats(sum *Stats, st Stats) {
+	sum.Records += st.Records
+	sum.Merges += st.Merges
+	sum.MergedSegments += st.MergedSegments
+	sum.MergeWrittenBytes += st.MergeWrittenBytes
+	sum.MergeWaits += st.MergeWaits
+	sum.MergeSkipped += st.MergeSkipped
+	sum.MergeFailures += st.MergeFailures
+	sum.TombstonesReaped += st.TombstonesReaped
+	sum.PlainExpired += st.PlainExpired
+	sum.FilesExpired += st.FilesExpired
+	sum.Recoveries += st.Recoveries
+	sum.Damage += st.Damage
+	sum.TornTails += st.TornTails
+}
+
+// close closes the disk and keeps its counts.
+func (m *model) close() error {
+	addStats(&m.done, m.d.Stats())
+	return m.d.Close()
 }
 
 func (m *model) open() {
@@ -73,29 +142,31 @@ func (m *model) step() {
 	switch n := m.rng.IntN(1000); {
 	case n < 600:
 		m.put()
-	case n < 900:
+	case n < 880:
 		m.get()
-	case n < 940:
+	case n < 920:
 		m.now += m.rng.Int64N(4)
-	case n < 960:
+	case n < 965:
 		m.maintain()
-	case n < 970:
-		b := []Bucket{events, epochs, plain}[m.rng.IntN(3)]
+	case n < 972:
+		b := []Bucket{events, epochs, plain, drafts}[m.rng.IntN(4)]
 		if err := m.s.Seal(b, slotAt(m.now)); err != nil {
 			m.t.Fatal(err)
 		}
-	case n < 975:
+	case n < 976:
 		m.compare()
+	case n < 979: // in both directions
+		m.ttl[[]uint64{events.ID, epochs.ID, drafts.ID}[m.rng.IntN(3)]] = 30 + m.rng.Int64N(2*testTTL)
 	case n < 985:
-		if err := m.d.Close(); err != nil {
+		if err := m.close(); err != nil {
 			m.t.Fatal(err)
 		}
 		m.open()
-	case n < 993:
+	case n < 990:
 		m.kill()
-	case n < 997:
+	case n < 994:
 		m.powerCut()
-	case n < 998:
+	case n < 995 && m.hurts:
 		m.damage()
 	}
 }
@@ -103,17 +174,17 @@ func (m *model) step() {
 // object makes a random object, often of a key that is there already.
 func (m *model) object() *testObject {
 	m.stamp++
-	b := []Bucket{events, events, events, epochs, plain}[m.rng.IntN(5)].synced(SyncAlways)
+	b := []Bucket{events, events, events, epochs, plain, plain, drafts}[m.rng.IntN(7)].synced(SyncAlways)
 	name := fmt.Sprint([]string{"k", "same", "near"}[m.rng.IntN(3)], m.rng.IntN(20))
 	epoch := max(t0, m.now-m.rng.Int64N(testTTL+20))
 	if m.rng.IntN(2) == 0 {
 		epoch = m.now
 	}
-	stamp := t0*1e6 + m.stamp
+	stamp := m.now*1e6 + m.stamp
 	if m.rng.IntN(5) == 0 {
-		stamp -= m.rng.Int64N(m.stamp + 1) // out of order
+		stamp -= m.rng.Int64N(5e6) // out of order
 	}
-	if !b.KeepAll && m.rng.IntN(10) == 0 {
+	if !b.KeepAll && m.rng.IntN(7) == 0 {
 		return tombstone(m.t, b, epoch, name, stamp)
 	}
 	return make1(m.t, b, epoch, name, stamp, bytesOf(uint64(m.stamp), m.rng.IntN(600)))
@@ -121,9 +192,23 @@ func (m *model) object() *testObject {
 
 func (o *testObject) id() string { return o.b.Name + "/" + o.key }
 
+// time returns an object's epoch.
+func (o *testObject) time() int64 {
+	if o.b.Timed {
+		return o.epoch
+	}
+	return timestampEpoch(&o.rec.Header)
+}
+
 // gone reports whether an object's time has expired.
 func (m *model) gone(o *testObject) bool {
-	return o.b.Timed && (expiry.Expired(o.epoch, testTTL, m.now) || m.s.Horizon(o.b).Covers(o.epoch))
+	return expiry.Expired(o.time(), m.ttl[o.b.ID], m.now) || m.s.Horizon(o.b).Covers(o.time())
+}
+
+// mayBeGone reports whether an object may be forgotten: a plain one that has
+// expired, or was deleted a while ago.
+func (m *model) mayBeGone(o *testObject) bool {
+	return !o.b.Timed && (m.gone(o) || o.rec.Kind == object.Tombstone && expiry.Expired(o.time(), modelGrace, m.now))
 }
 
 func (m *model) put() {
@@ -171,6 +256,9 @@ func (m *model) get() {
 func (m *model) check(o *testObject) {
 	m.t.Helper()
 	err := m.s.getErr(o, m.now)
+	if m.mayBeGone(o) && errors.Is(err, ErrAbsent) {
+		return
+	}
 	if m.gone(o) {
 		wantErr(m.t, err, ErrExpired, "get of an expired "+o.key)
 		return
@@ -213,9 +301,16 @@ func (m *model) compare() {
 			}
 		}
 	}
-	for _, b := range []Bucket{events, plain} {
+	for _, b := range []Bucket{events, plain, drafts} {
 		m.compareWalk(b)
 	}
+	m.prune()
+}
+
+// prune forgets what has been dropped for good.
+func (m *model) prune() {
+	maps.DeleteFunc(m.newest, func(_ string, o *testObject) bool { return m.s.Horizon(o.b).Covers(o.time()) })
+	maps.DeleteFunc(m.deltas, func(_ string, list []*testObject) bool { return m.s.Horizon(list[0].b).Covers(list[0].epoch) })
 }
 
 func (m *model) compareWalk(b Bucket) {
@@ -246,7 +341,7 @@ func (m *model) compareWalk(b Bucket) {
 		if o.b.Name != b.Name || m.gone(o) {
 			continue
 		}
-		if v, ok := walked[id]; (!ok || v != o.rec.Version()) && !m.excused(o) {
+		if v, ok := walked[id]; (!ok || v != o.rec.Version()) && (ok || !m.mayBeGone(o)) && !m.excused(o) {
 			m.t.Fatalf("walk: %s has version %v, %v; want %v", id, v, ok, o.rec.Version())
 		}
 	}
@@ -266,7 +361,7 @@ func (m *model) maintain() {
 
 func (m *model) kill() {
 	fsys := m.fsys.Kill()
-	_ = m.d.Close()
+	_ = m.close()
 	m.fsys = fsys
 	m.open()
 }
@@ -274,7 +369,7 @@ func (m *model) kill() {
 // powerCut: all puts were synced, so nothing is lost.
 func (m *model) powerCut() {
 	fsys := m.fsys.PowerCut(m.rng)
-	_ = m.d.Close()
+	_ = m.close()
 	m.fsys = fsys
 	m.boots++
 	m.open()
@@ -282,7 +377,7 @@ func (m *model) powerCut() {
 
 // damage flips a byte somewhere while the disk is closed.
 func (m *model) damage() {
-	if err := m.d.Close(); err != nil {
+	if err := m.close(); err != nil {
 		m.t.Fatal(err)
 	}
 	files := segmentsOf(m.t, m.fsys)
