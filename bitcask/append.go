@@ -242,6 +242,33 @@ func (l *lane) setActive(seg *segment) {
 // manifest are durable before anything is appended to it.
 func (l *lane) create(careless bool) (*segment, error) {
 	s := l.store
+	seg, err := l.nextSegment()
+	if err != nil {
+		return nil, err
+	}
+	state := segClean
+	if careless {
+		state = segDirty
+	}
+	s.evidence.setLater(seg.id, segRecord{state: state})
+	if err := s.evidence.publish(); err != nil {
+		s.disk.noteFull(err)
+		l.setSpare(seg) // it is there, and the manifest may say so
+		s.evidence.setLater(seg.id, segRecord{state: segClean})
+		return nil, diskError(object.NotDone, "writing the manifest", err)
+	}
+	l.dirty = careless
+	l.setActive(seg)
+	return seg, nil
+}
+
+// nextSegment returns a segment that is not in use: the spare one, or a new one.
+func (l *lane) nextSegment() (*segment, error) {
+	s := l.store
+	if seg := l.spare; seg != nil {
+		l.setSpare(nil)
+		return seg, nil
+	}
 	seg := newSegment(segID{l.id, l.nextSeq}, s.partition)
 	l.nextSeq++
 	seg.generation = uint32(s.disk.cfg.Random()%(1<<32-2)) + 1
@@ -259,19 +286,13 @@ func (l *lane) create(careless bool) (*segment, error) {
 	}
 	seg.end.Store(int64(h.size()))
 	seg.syncer.synced = int64(h.size())
-	state := segClean
-	if careless {
-		state = segDirty
-	}
-	s.evidence.setLater(seg.id, segRecord{state: state})
-	if err := s.evidence.publish(); err != nil {
-		s.disk.noteFull(err)
-		s.abandon(seg)
-		return nil, diskError(object.NotDone, "writing the manifest", err)
-	}
-	l.dirty = careless
-	l.setActive(seg)
 	return seg, nil
+}
+
+func (l *lane) setSpare(seg *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare = seg
 }
 
 func (l *lane) knownBucket() Bucket {

@@ -35,6 +35,7 @@ func newLife(t *testing.T, policy Sync) *life {
 
 func (l *life) open() error {
 	var err error
+	l.s = nil
 	if l.d, err = OpenDisk(l.fsys, l.cfg, t0*1e6); err != nil {
 		return err
 	}
@@ -87,10 +88,10 @@ func (l *life) expire(now int64) error {
 	}
 }
 
-// script is what a node does in some hours, in little.
-func (l *life) script() error {
+// steps are what a node does in some hours, in little.
+func (l *life) steps() []func() error {
 	const b = t0 + testSlot
-	steps := []func() error{
+	return []func() error{
 		l.open,
 		func() error { return l.put(events, t0, "a", 100) },
 		func() error { return l.put(events, t0+1, "b", 5000) },
@@ -119,7 +120,11 @@ func (l *life) script() error {
 		func() error { return l.seal(plain, 0) },
 		func() error { return l.put(plain, 0, "doc", 10) },
 	}
-	for _, step := range steps {
+}
+
+// script takes the steps up to the first that fails.
+func (l *life) script() error {
+	for _, step := range l.steps() {
 		if err := step(); err != nil {
 			return err
 		}
@@ -200,6 +205,9 @@ func (l *life) verify(what string, fsys *vfs.Mem, boot string, keep func(o *test
 	mustPut(l.t, s, late)
 	mustGet(l.t, s, after)
 	mustGet(l.t, s, late)
+	if boot == "boot-1" { // what follows a kill is durable, whatever the killed process had not made so
+		l.afterCut(what, fsys.PowerCut(newRand(int(l.stamp))), after, late)
+	}
 	if _, err := s.SealDue(t0 + 1000); err != nil {
 		fail("sealing: %v", err)
 	}
@@ -220,6 +228,27 @@ func (l *life) verify(what string, fsys *vfs.Mem, boot string, keep func(o *test
 			return true
 		}); err != nil {
 			fail("check: %v", err)
+		}
+	}
+}
+
+// afterCut opens what a loss of power has left and demands some objects.
+func (l *life) afterCut(what string, fsys *vfs.Mem, objects ...*testObject) {
+	l.t.Helper()
+	cfg := l.cfg
+	cfg.BootID = "boot-2"
+	d, err := OpenDisk(fsys, cfg, t0*1e6)
+	if err != nil {
+		l.t.Fatalf("%s, then a power cut: opening: %v", what, err)
+	}
+	defer d.Close()
+	s, err := d.Store(Partition{})
+	if err != nil {
+		l.t.Fatalf("%s, then a power cut: opening the store: %v", what, err)
+	}
+	for _, o := range objects {
+		if err := s.getErr(o, t0); err != nil {
+			l.t.Fatalf("%s, then a power cut: %s: %v", what, o.key, err)
 		}
 	}
 }

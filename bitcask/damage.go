@@ -75,10 +75,3 @@ func (s *Store) syncFailed(seg *segment, err error) {
 	s.disk.stats.syncErrors.Add(1)
 	s.noteDamage(Damage{File: seg.data.name, What: fmt.Sprintf("syncing failed: %v", err)}, seg.id.laneID, ReasonSyncFailed)
 }
-
-// abandon removes a segment that could not be brought into use.
-func (s *Store) abandon(seg *segment) {
-	s.evidence.removeLater(seg.id)
-	s.disk.handles.drop(&seg.data)
-	_ = s.disk.fs.Remove(seg.data.name) // an empty segment harms nobody
-}

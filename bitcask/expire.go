@@ -139,7 +139,11 @@ func (l *lane) nextDrop() string {
 func (l *lane) closeLocked() {
 	ids := slices.Concat(l.found, l.unused)
 	handles := l.store.disk.handles
-	for _, seg := range l.segs {
+	segs := l.segs
+	if l.spare != nil {
+		segs = append(slices.Clone(segs), l.spare)
+	}
+	for _, seg := range segs {
 		ids = append(ids, seg.id)
 		handles.drop(&seg.data)
 		if hint := seg.sealed.Load(); hint != nil {
@@ -150,7 +154,7 @@ func (l *lane) closeLocked() {
 		name := segName(id, l.store.partition)
 		l.toDrop = append(l.toDrop, hintName(name), name)
 	}
-	l.dropped, l.active, l.segs, l.found = true, nil, nil, nil
+	l.dropped, l.active, l.spare, l.segs, l.found = true, nil, nil, nil, nil
 	l.changed.Broadcast()
 }
 

@@ -403,3 +403,74 @@ func TestSegmentsRoll(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestFaultsEverywhere fails each operation of a life in turn, once, as a disk
+// does that is full for a moment, or that has a bad one. The process goes on as
+// well as it can: what it acknowledged is there, at once, after a kill, and, under
+// SyncAlways, after a loss of power; and nothing half-done is left.
+func TestFaultsEverywhere(t *testing.T) {
+	all := func(*testObject, int) bool { return true }
+	for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
+		for _, policy := range []Sync{SyncInterval, SyncAlways} {
+			t.Run(fmt.Sprint(fault, policy), func(t *testing.T) {
+				stride := 1
+				if testing.Short() || raceEnabled {
+					stride = 6
+				}
+				for k := 0; ; k += stride {
+					l := newLife(t, policy)
+					what := fmt.Sprintf("%v at operation %d", fault, k)
+					if seen := l.stubborn(k, fault); seen <= k {
+						l.close()
+						return
+					}
+					for id, o := range l.expect(all) {
+						if err := l.foundOrNewer(l.s, o); err != nil {
+							t.Fatalf("%s: %s: %v", what, id, err)
+						}
+					}
+					l.verify(what+", killed", l.fsys.Kill(), "boot-1", all, fault == error(syscall.ENOSPC))
+					if policy == SyncAlways {
+						l.verify(what+", power cut", l.fsys.PowerCut(newRand(k)), "boot-2", all, false)
+					}
+					l.close()
+				}
+			})
+		}
+	}
+}
+
+// stubborn takes all steps of a life, whatever fails, of which the k-th operation
+// does. It returns how many operations there were.
+func (l *life) stubborn(k int, fault error) (seen int) {
+	l.fsys.Inject(func(op vfs.Op) error {
+		if op.Kind > vfs.OpSyncDir {
+			return nil
+		}
+		seen++
+		switch {
+		case seen != k+1:
+			return nil
+		case op.Kind == vfs.OpWrite && op.Bytes > 1:
+			return &vfs.Partial{Bytes: op.Bytes / 2, Err: fault}
+		}
+		return fault
+	})
+	for i, step := range l.steps() {
+		if l.s == nil && i > 0 { // what fails while it is opened keeps nothing from being opened again
+			l.close()
+			err := l.open()
+			if err != nil {
+				l.close()
+				err = l.open()
+			}
+			if err != nil {
+				l.t.Fatalf("%v at operation %d: opening again: %v", fault, k, err)
+			}
+		}
+		if err := step(); err != nil && l.d != nil {
+			l.d.space.refresh(l.d)
+		}
+	}
+	return seen
+}

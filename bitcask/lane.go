@@ -29,6 +29,7 @@ type lane struct {
 	unused   []segID    // files that a crash left and that hold nothing
 	segs     []*segment // ascending by seq; copied when it changes
 	active   *segment   // takes the appends; nil if the next put must make one
+	spare    *segment   // made, but the manifest could not be written: the next put takes it
 	dropped  bool       // expired and gone
 	toDrop   []string   // its files, once dropped, until they are unlinked
 	buried   []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked

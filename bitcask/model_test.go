@@ -247,7 +247,8 @@ func (m *model) get() {
 	probe := m.object() // most likely not there
 	if m.newest[probe.id()] == nil && !probe.b.KeepAll && !m.gone(probe) {
 		rec, err := m.s.Get(probe.b, probe.hash(), probe.epoch, m.now, []byte(probe.key))
-		if !errors.Is(err, ErrAbsent) && !(m.damaged && errors.Is(err, object.CodeCorrupt)) {
+		forgotten := !probe.b.Timed && errors.Is(err, ErrExpired) // prune forgot it, its file is still there
+		if !errors.Is(err, ErrAbsent) && !forgotten && !(m.damaged && errors.Is(err, object.CodeCorrupt)) {
 			m.t.Fatalf("get %q, which was never put: %v, %v", probe.key, rec.Version(), err)
 		}
 	}
@@ -392,4 +393,7 @@ func (m *model) damage() {
 		m.damaged = true
 	}
 	m.open()
+	// It is found now: after a stop of the machine, damage at the very end of an
+	// open segment could not be told from a write that was never finished.
+	m.compare()
 }

@@ -141,9 +141,12 @@ func (f *memFile) afterPowerCut(rng *rand.Rand, survives func() bool) *memFile {
 	size := int64(len(f.stable))
 	if grown := int64(len(f.data)) - size; grown != 0 && survives() {
 		size = int64(len(f.data))
-		if rng.IntN(3) == 0 {
-			size -= rng.Int64N(max(grown, -grown) + 1)
-			size = max(size, 0)
+		switch {
+		case rng.IntN(3) != 0:
+		case grown > 0:
+			size -= rng.Int64N(grown + 1)
+		default: // a file that was cut: not shorter than it was cut to
+			size += rng.Int64N(-grown + 1)
 		}
 	}
 	data := fit(slices.Clone(f.stable), size)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,9 @@ import (
 type Dir struct {
 	path string
 	root *os.Root
+
+	mu    sync.Mutex
+	names map[string]bool // directories whose own names are known to be durable
 }
 
 // OpenDir returns the directory at that path as a file system. It must exist.
@@ -29,7 +33,7 @@ func OpenDir(dir string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{path: dir, root: root}, nil
+	return &Dir{path: dir, root: root, names: make(map[string]bool)}, nil
 }
 
 // MakeDir is [OpenDir] for a directory that is made, with those above it, if it
@@ -83,21 +87,36 @@ func (d *Dir) open(name string, flag int) (File, error) {
 	return &osFile{f: f, fd: int(f.Fd())}, nil
 }
 
-// MkdirAll implements [FS].
+// MkdirAll implements [FS]. A directory that is there may have been made just
+// before a crash, or before a sync that failed: its name is synced once by each Dir.
 func (d *Dir) MkdirAll(name string) error {
 	for at := range slices.Values(ancestry(name)) {
-		err := d.root.Mkdir(filepath.FromSlash(at), 0o755)
-		if errors.Is(err, fs.ErrExist) {
+		if d.isDurable(at) {
 			continue
 		}
-		if err != nil {
+		if err := d.root.Mkdir(filepath.FromSlash(at), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return d.explain(err)
 		}
 		if err := d.SyncDir(path.Dir(at)); err != nil {
 			return err
 		}
+		d.mu.Lock()
+		d.names[at] = true
+		d.mu.Unlock()
 	}
 	return nil
+}
+
+// isDurable reports whether a directory is there and its name is known to be durable.
+func (d *Dir) isDurable(name string) bool {
+	d.mu.Lock()
+	known := d.names[name]
+	d.mu.Unlock()
+	if !known {
+		return false
+	}
+	_, err := d.root.Lstat(filepath.FromSlash(name)) // it may have been removed
+	return err == nil
 }
 
 // ancestry returns a path and those above it below the root, the highest first.

@@ -155,16 +155,18 @@ func (m *Mem) MkdirAll(name string) error {
 }
 
 // mkdir makes one directory and then its name durable: two operations, and a
-// crash may fall between them.
+// crash may fall between them. One that is there and not durable is made so.
 func (m *Mem) mkdir(name string) error {
 	m.mu.Lock()
-	exists := m.dirs[name] != nil
+	dir := m.dirs[name]
 	m.mu.Unlock()
-	if exists {
+	if dir != nil && dir.durable {
 		return nil
 	}
-	if err := m.addDir(name); err != nil {
-		return err
+	if dir == nil {
+		if err := m.addDir(name); err != nil {
+			return err
+		}
 	}
 	return m.SyncDir(path.Dir(name))
 }

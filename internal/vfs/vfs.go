@@ -33,9 +33,8 @@ type FS interface {
 	// OpenReadWrite opens an existing file for reading and writing.
 	OpenReadWrite(name string) (File, error)
 
-	// MkdirAll makes a directory and those above it that are missing, and
-	// syncs each directory it added a name to: when it returns, the path is
-	// durable.
+	// MkdirAll makes a directory and those above it that are missing. When it
+	// returns, the path is durable, also where it was there already.
 	MkdirAll(name string) error
 
 	// ReadDir lists a directory in ascending order of name, without sizes: it
