@@ -1,6 +1,7 @@
 // Package bitcask stores records of one partition in append-only files that
 // hold one bucket and one slot of time each, so that expiry is the unlinking of
-// whole files and nothing is ever rewritten for it.
+// whole files and nothing is ever rewritten for it. Plain buckets, whose objects
+// are overwritten and deleted, are merged by [Disk.Maintain].
 //
 // A [Disk] is one data directory:
 //
@@ -33,6 +34,6 @@
 // # What it does not do
 //
 // It does not parse keys, beyond the epoch that begins a timed one; it does not
-// check a value's checksum when reading (see [object.Record.Verify]); it merges
-// nothing and knows no replicas. It starts one goroutine a Disk, for syncing.
+// check a value's checksum when reading (see [object.Record.Verify]); it knows no
+// replicas. It starts one goroutine a Disk, for syncing.
 package bitcask

@@ -72,10 +72,19 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Members: members, Version: version().String(),
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
 		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
-		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree), MaxHandles: c.Node.MaxHandles,
+		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree),
+		MergeBytesPerSecond: mergeRate(c.Node.MergeRate), TombstoneGraceSeconds: seconds(c.Node.TombstoneGrace), MaxHandles: c.Node.MaxHandles,
 		MaxInFlightBytes: int64(c.Node.MaxInFlight), TailBufferBytes: int64(c.Node.TailBuffer),
 		Log: log,
 	}, nil
+}
+
+// mergeRate returns the node's setting: there, 0 asks for the default.
+func mergeRate(s config.Size) int64 {
+	if s == 0 {
+		return -1
+	}
+	return int64(s)
 }
 
 // stopTimeout bounds a clean stop: requests under way, then syncing.

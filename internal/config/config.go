@@ -29,21 +29,23 @@ type Metrics struct {
 
 // Node configures one node.
 type Node struct {
-	Name         string   `toml:"name" doc:"The node's name in messages and metrics; \"\" is the host's name."`
-	Cluster      string   `toml:"cluster" doc:"The cluster's name. Nodes and data directories of differently named clusters refuse each other."`
-	Listen       string   `toml:"listen" doc:"TCP address for clients and other nodes. Use \"0.0.0.0:7070\" to be reached from other hosts."`
-	Members      []string `toml:"members" doc:"All nodes of the cluster, this one included, as \"name=host:port\", the same list on each node.\nEverything is then kept three times. Empty: this node is alone. Fixed when the data directory is made."`
-	Data         []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
-	Slot         Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the data directory is made."`
-	Partitions   int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the data directory is made."`
-	Ahead        Duration `toml:"ahead" doc:"How far ahead of the node's clock the second of an event may be, whole seconds."`
-	Lateness     Duration `toml:"lateness" doc:"How long writers are waited for before a second is called incomplete, whole seconds."`
-	SealAfter    Duration `toml:"seal_after" doc:"How long after a slot's end, or its last late record, its files are sealed, whole seconds."`
-	SyncInterval Duration `toml:"sync_interval" doc:"How often buckets whose sync is \"interval\" are synced to disk: what a power cut may cost."`
-	MinFree      Size     `toml:"min_free" doc:"Free space below which a disk refuses writes; \"0\" is 1 GiB or 2 % of the disk, the lesser.\nExpiry goes on, and writes with it when there is space again."`
-	MaxHandles   int      `toml:"max_handles" doc:"Data files open at once."`
-	MaxInFlight  Size     `toml:"max_in_flight" doc:"Bytes of requests being worked on at once, over all connections; more wait in the network."`
-	TailBuffer   Size     `toml:"tail_buffer" doc:"Bytes held for tails that have not read them yet; slower tails read from disk."`
+	Name           string   `toml:"name" doc:"The node's name in messages and metrics; \"\" is the host's name."`
+	Cluster        string   `toml:"cluster" doc:"The cluster's name. Nodes and data directories of differently named clusters refuse each other."`
+	Listen         string   `toml:"listen" doc:"TCP address for clients and other nodes. Use \"0.0.0.0:7070\" to be reached from other hosts."`
+	Members        []string `toml:"members" doc:"All nodes of the cluster, this one included, as \"name=host:port\", the same list on each node.\nEverything is then kept three times. Empty: this node is alone. Fixed when the data directory is made."`
+	Data           []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
+	Slot           Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the data directory is made."`
+	Partitions     int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the data directory is made."`
+	Ahead          Duration `toml:"ahead" doc:"How far ahead of the node's clock the second of an event may be, whole seconds."`
+	Lateness       Duration `toml:"lateness" doc:"How long writers are waited for before a second is called incomplete, whole seconds."`
+	SealAfter      Duration `toml:"seal_after" doc:"How long after a slot's end, or its last late record, its files are sealed, whole seconds."`
+	SyncInterval   Duration `toml:"sync_interval" doc:"How often buckets whose sync is \"interval\" are synced to disk: what a power cut may cost."`
+	MinFree        Size     `toml:"min_free" doc:"Free space below which a disk refuses writes; \"0\" is 1 GiB or 2 % of the disk, the lesser.\nExpiry goes on, and writes with it when there is space again."`
+	MergeRate      Size     `toml:"merge_rate" doc:"Bytes a second that giving back the space of overwritten plain objects may read and write, per disk; \"0\": none is given back."`
+	TombstoneGrace Duration `toml:"tombstone_grace" doc:"How long a deleted plain object is remembered as deleted, whole seconds. A replica that misses the delete for longer may bring it back."`
+	MaxHandles     int      `toml:"max_handles" doc:"Data files open at once."`
+	MaxInFlight    Size     `toml:"max_in_flight" doc:"Bytes of requests being worked on at once, over all connections; more wait in the network."`
+	TailBuffer     Size     `toml:"tail_buffer" doc:"Bytes held for tails that have not read them yet; slower tails read from disk."`
 }
 
 // Aggregate configures the aggregator.
@@ -73,20 +75,22 @@ func DefaultConfig() Config {
 		Log:     Log{Level: "info", Format: "text"},
 		Metrics: Metrics{Node: "127.0.0.1:7079", Aggregate: "127.0.0.1:7078", Tail: ""},
 		Node: Node{
-			Cluster:      "mayfly",
-			Listen:       "127.0.0.1:7070",
-			Members:      []string{},
-			Data:         []string{"./mayfly-data"},
-			Slot:         Duration(time.Hour),
-			Partitions:   64,
-			Ahead:        Duration(10 * time.Second),
-			Lateness:     Duration(5 * time.Second),
-			SealAfter:    Duration(2 * time.Minute),
-			SyncInterval: Duration(time.Second),
-			MinFree:      0,
-			MaxHandles:   1024,
-			MaxInFlight:  256 << 20,
-			TailBuffer:   256 << 20,
+			Cluster:        "mayfly",
+			Listen:         "127.0.0.1:7070",
+			Members:        []string{},
+			Data:           []string{"./mayfly-data"},
+			Slot:           Duration(time.Hour),
+			Partitions:     64,
+			Ahead:          Duration(10 * time.Second),
+			Lateness:       Duration(5 * time.Second),
+			SealAfter:      Duration(2 * time.Minute),
+			SyncInterval:   Duration(time.Second),
+			MinFree:        0,
+			MergeRate:      16 << 20,
+			TombstoneGrace: Duration(10 * day),
+			MaxHandles:     1024,
+			MaxInFlight:    256 << 20,
+			TailBuffer:     256 << 20,
 		},
 		Aggregate: Aggregate{
 			Listen:        []string{"127.0.0.1:7071"},

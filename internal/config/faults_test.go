@@ -116,7 +116,7 @@ func TestRules(t *testing.T) {
 	c := Config{
 		Log:       Log{Level: "loud", Format: "xml"},
 		Metrics:   Metrics{Node: "a", Aggregate: "a:b", Tail: "a:65536"},
-		Node:      Node{Name: "a\nb", Cluster: "", Listen: ":07", Slot: 1, Partitions: 3, Ahead: 0, Lateness: 1500 * Duration(time.Millisecond), SealAfter: 0, SyncInterval: 0, MinFree: -1, MaxHandles: 0, MaxInFlight: 1, TailBuffer: 1},
+		Node:      Node{Name: "a\nb", Cluster: "", Listen: ":07", Slot: 1, Partitions: 3, Ahead: 0, Lateness: 1500 * Duration(time.Millisecond), SealAfter: 0, SyncInterval: 0, MinFree: -1, MergeRate: -1, TombstoneGrace: 1, MaxHandles: 0, MaxInFlight: 1, TailBuffer: 1},
 		Aggregate: Aggregate{Name: long, Listen: []string{""}, DC: "a b", Grace: -1, ReceiveBuffer: 1, MaxMemory: 1},
 		Client:    Client{User: "\xff", Timeout: 0, MaxInFlight: 0},
 		Buckets:   []Bucket{{Type: "t", Name: "b", TTL: 1, N: 17, R: 0, W: 18, Sync: "often", MaxValue: 0}},
@@ -138,6 +138,8 @@ func TestRules(t *testing.T) {
 		`node.seal_after: is 0s; it must be whole seconds, from 1s to 1d`,
 		`node.sync_interval: is 0s; it must be from 10ms to 1m`,
 		`node.min_free: is -1; it must be from 0 to 1024TiB`,
+		`node.merge_rate: is -1; it must be from 0 to 1TiB`,
+		`node.tombstone_grace: is 1ns; it must be whole seconds, from 1h to 3650d`,
 		`node.max_handles: is 0; it must be from 16 to 1048576`,
 		`node.max_in_flight: is 1; it must be from 64MiB to 1TiB`,
 		`node.tail_buffer: is 1; it must be from 16MiB to 1TiB`,

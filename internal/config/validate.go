@@ -104,6 +104,8 @@ func (n *Node) check(all *faults) {
 	secondsIn(all, "node.seal_after", n.SealAfter, time.Second, day)
 	durationIn(all, "node.sync_interval", n.SyncInterval, 10*time.Millisecond, time.Minute)
 	sizeIn(all, "node.min_free", n.MinFree, 0, 1<<50)
+	sizeIn(all, "node.merge_rate", n.MergeRate, 0, 1<<40)
+	secondsIn(all, "node.tombstone_grace", n.TombstoneGrace, time.Hour, 3650*day)
 	if n.MaxHandles < 16 || n.MaxHandles > 1<<20 {
 		all.add("node.max_handles", "is %d; it must be from 16 to %d", n.MaxHandles, 1<<20)
 	}

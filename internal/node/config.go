@@ -30,15 +30,17 @@ type Config struct {
 	// Listener serves instead of a listener on Listen; Close closes it.
 	Listener net.Listener
 
-	AheadSeconds     int64         // how far ahead an epoch may be; default 10
-	LatenessSeconds  int64         // how long a second is waited for before it is incomplete; default 5
-	SealAfterSeconds int64         // after a slot's end, or its last late record; default 120
-	SyncInterval     time.Duration // of buckets that sync at intervals; default 1 s
-	UpkeepInterval   time.Duration // how often slots are looked at for sealing and expiry; default 1 s
-	MinFreeBytes     int64         // free space below which a disk takes no puts; default 1 GiB or 2 %, the lesser
-	MaxHandles       int           // open files; default 1024
-	MaxInFlightBytes int64         // of requests being worked on; default 256 MiB
-	TailBufferBytes  int64         // held for tails that have not read it yet; default 256 MiB
+	AheadSeconds          int64         // how far ahead an epoch may be; default 10
+	LatenessSeconds       int64         // how long a second is waited for before it is incomplete; default 5
+	SealAfterSeconds      int64         // after a slot's end, or its last late record; default 120
+	SyncInterval          time.Duration // of buckets that sync at intervals; default 1 s
+	UpkeepInterval        time.Duration // how often slots are looked at for sealing and expiry; default 1 s
+	MinFreeBytes          int64         // free space below which a disk takes no puts; default 1 GiB or 2 %, the lesser
+	MergeBytesPerSecond   int64         // of each disk, for plain buckets; default 16 MiB, negative: none
+	TombstoneGraceSeconds int64         // how long tombstones of plain buckets are kept; default ten days
+	MaxHandles            int           // open files; default 1024
+	MaxInFlightBytes      int64         // of requests being worked on; default 256 MiB
+	TailBufferBytes       int64         // held for tails that have not read it yet; default 256 MiB
 
 	Version string           // of the program, in its information
 	Log     *slog.Logger     // default: discards

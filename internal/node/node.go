@@ -151,6 +151,7 @@ func (n *Node) engineConfig() bitcask.Config {
 		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: n.cfg.bootID,
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
 		MaxHandles: n.cfg.MaxHandles, MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
+		MergeBytesPerSecond: n.cfg.MergeBytesPerSecond, TombstoneGraceSeconds: n.cfg.TombstoneGraceSeconds,
 	}
 }
 
