@@ -367,6 +367,66 @@ func TestTombstonesInDoubt(t *testing.T) {
 	}
 }
 
+// No tombstone goes while a file that was merged is still there: were the manifest
+// lost, the file would be taken into use again, with what was deleted in it.
+func TestTombstonesOutliveBuried(t *testing.T) {
+	cfg := mergeConfig()
+	cfg.TombstoneGraceSeconds = 100
+	d, s := openAll(t, vfs.NewMem(), cfg)
+	n := newNotebook(t, s)
+	seal := func() {
+		t.Helper()
+		if err := s.Seal(plain, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.put("deleted", 1000)
+	n.put("walked", 1000)
+	seal()
+	n.del("deleted")
+	seal()
+	n.put("walked", 10)
+	now := t0
+	for _, err := range s.Walk(plain, 0, t0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = upkeep(t, d, now, 300)
+	}
+	if st := d.Stats(); st.BuriedSegments == 0 || st.TombstonesReaped != 0 {
+		t.Errorf("during the walk: %d buried, %d reaped", st.BuriedSegments, st.TombstonesReaped)
+	}
+	upkeep(t, d, now, 30)
+	if st := d.Stats(); st.BuriedSegments != 0 || st.TombstonesReaped != 1 {
+		t.Errorf("after it: %d buried, %d reaped", st.BuriedSegments, st.TombstonesReaped)
+	}
+}
+
+// What makes a record dead is durable before the record goes: after a loss of
+// power there is the one or the other, also where nothing is ever synced.
+func TestMergeSyncsWhatReplaces(t *testing.T) {
+	cfg := mergeConfig()
+	cfg.mergeAfter = 1
+	fsys := vfs.NewMem()
+	d, s := openAll(t, fsys, cfg)
+	old := make1(t, plain.synced(SyncNone), 0, "key", t0*1e6, bytesOf(1, 2000))
+	mustPut(t, s, old)
+	if err := s.Seal(plain, 0); err != nil {
+		t.Fatal(err)
+	}
+	next := make1(t, plain.synced(SyncNone), 0, "key", t0*1e6+1, bytesOf(2, 2000))
+	mustPut(t, s, next)
+	upkeep(t, d, t0, 20)
+	if st := d.Stats(); st.Merges != 1 || st.BuriedSegments != 0 {
+		t.Fatalf("%+v", st)
+	}
+	cfg.BootID = "boot-2"
+	for seed := range 10 {
+		_, s := openAll(t, fsys.PowerCut(newRand(seed)), cfg)
+		mustGet(t, s, next)
+	}
+}
+
 // TestPlainTTL: segments whose every record has expired are unlinked and nothing
 // is rewritten; a merge drops what has expired; a longer TTL brings nothing
 // back, above all not what had been deleted.

@@ -130,14 +130,7 @@ func (j *mergeJob) mayReap(at place) bool {
 		return false
 	}
 	found, err := l.lookupAmong(nil, l.snapshot(), at.hash)
-	return err == nil && len(found) == 1 && (j.out == nil || !j.out.has(at.hash))
-}
-
-func (o *mergeOutput) has(hash uint32) bool {
-	for range o.keydir.find(hash) {
-		return true
-	}
-	return false
+	return err == nil && len(found) == 1
 }
 
 // skipSource leaves the source that is being copied as it is, until the Disk is

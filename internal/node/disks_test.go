@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/object"
 )
 
@@ -171,4 +173,41 @@ func TestNoDiskVouches(t *testing.T) {
 	if _, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "name the directories of one node") {
 		t.Errorf("another node's directory: %v", err)
 	}
+}
+
+// A clock that says ten years from now, at the start or while the node runs, is not
+// trusted: nothing is unlinked by it, though reads go by it.
+func TestClockTenYearsAhead(t *testing.T) {
+	cfg := testConfig(t, t.TempDir())
+	n := start(t, cfg)
+	rec := blob(t, time.Now().Unix()-1, 0, "value")
+	if err := n.Store().Put(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, n)
+	far := time.Now().AddDate(10, 0, 0)
+	n = start(t, cfg)
+	for name, verdict := range map[string]expiry.Verdict{
+		"at the start": expiry.NewTrust(expiry.TrustConfig{}, n.newestEpoch()).Observe(far, 0),
+		"a jump":       jumped(n.newestEpoch(), far),
+	} {
+		if verdict.Trusted() {
+			t.Fatalf("%s: %v", name, verdict)
+		}
+		n.maintain(t.Context(), far, verdict.Trusted())
+	}
+	segments, err := filepath.Glob(filepath.Join(cfg.Data[0], "*", "*", "*.seg"))
+	if err != nil || len(segments) < 2 {
+		t.Errorf("segments left: %q, %v", segments, err)
+	}
+	if value, err := get(n, rec); err != nil || value != "value" {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+// jumped is the verdict on a clock that was right and then is not.
+func jumped(newest int64, to time.Time) expiry.Verdict {
+	trust := expiry.NewTrust(expiry.TrustConfig{}, newest)
+	trust.Observe(time.Now(), 0)
+	return trust.Observe(to, time.Second)
 }
