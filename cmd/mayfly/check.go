@@ -105,7 +105,11 @@ func (a *app) printFinding(dir string, f bitcask.Finding, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.stdout, findingJSON{dir, f.Severity.String(), f.File, f.Offset, f.Bytes, f.What})
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s: %s: offset %d, %s: %s\n", f.Severity, f.File, f.Offset, plural(f.Bytes, "byte"), f.What)
+	where := ""
+	if f.Offset != 0 || f.Bytes != 0 { // not the file as such
+		where = fmt.Sprintf(" offset %d, %s:", f.Offset, plural(f.Bytes, "byte"))
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s: %s:%s %s\n", f.Severity, f.File, where, f.What)
 	return err
 }
 
