@@ -2,7 +2,6 @@ package bitcask
 
 import (
 	"errors"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/mayflydb/mayfly/expiry"
@@ -182,7 +181,7 @@ func (j *mergeJob) append(rec *object.Record, at place, now int64) (int64, error
 func (j *mergeJob) create(now int64) error {
 	s, l := j.store, j.lane
 	seg := newSegment(segID{l.id, l.takeSeq()}, s.partition)
-	seg.generation = rand.Uint32N(1<<32-2) + 1
+	seg.generation = uint32(s.disk.cfg.Random()%(1<<32-2)) + 1
 	h := segHeader{
 		cluster: s.disk.cfg.Cluster, node: s.disk.cfg.Node, bucket: l.knownBucket(), slot: l.id.slot,
 		partition: s.partition, generation: seg.generation, seq: seg.id.seq, created: now,
