@@ -573,6 +573,7 @@ func TestWalkThroughMerge(t *testing.T) {
 // Puts, deletes, gets and walks go on while segments are merged under them.
 func TestMergeConcurrently(t *testing.T) {
 	cfg := mergeConfig()
+	cfg.TombstoneGraceSeconds = 1 << 40 // time flies here
 	fsys := vfs.NewMem()
 	d, s := openAll(t, fsys, cfg)
 	stop := make(chan struct{})
