@@ -217,6 +217,13 @@ func connected(t testing.TB, change func(*Config)) *rig {
 	return r
 }
 
+// replace ends the server, and makes another answer further dials.
+func (r *rig) replace(srv *wire.Server) {
+	r.srv.Close()
+	r.srv = srv
+	r.net.listen(srv)
+}
+
 func (r *rig) close() {
 	r.peer.Close()
 	r.srv.Close()

@@ -108,8 +108,7 @@ func (r *pushRig) serve(change func(*PushConfig)) {
 		change(&cfg)
 	}
 	r.pusher = NewPushHandler(cfg)
-	r.srv = serverFor(r.pusher, r.local)
-	r.net.listen(r.srv)
+	r.replace(serverFor(r.pusher, r.local))
 }
 
 // follow subscribes and waits until the peer has taken it.
@@ -502,7 +501,7 @@ func TestHostilePusher(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				noBuffersLeft(t, func() {
 					r := newPushRig(t, nil)
-					r.net.listen(serverFor(h, r.local))
+					r.replace(serverFor(h, r.local))
 					h.attempts = 0
 					f := r.peer.Follow(Subscription{Bodies: true}, r.sink, &r.count)
 					time.Sleep(20 * time.Second)
