@@ -126,6 +126,14 @@ func (n *Node) closePeers() error {
 	return errors.Join(faults...)
 }
 
+// greeted is told of every caller. A member that connects to this node is there:
+// it should not wait for its copies until this one happens to try again.
+func (n *Node) greeted(caller wire.Hello) {
+	if p := n.peers[ring.NodeID(caller.Node)]; p != nil && caller.Cluster == clusterID(n.cfg.Cluster) {
+		p.Heard()
+	}
+}
+
 // A door sends a request to where its operation belongs: other nodes' requests
 // to the replicas, their subscriptions to the pushes, what merging asks to where
 // it is answered, all others to the native door.

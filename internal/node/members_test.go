@@ -14,6 +14,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
+	"github.com/mayflydb/mayfly/internal/wire"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -185,6 +186,29 @@ func TestTailOfAnyNode(t *testing.T) {
 			got[key] = true
 			item.Release()
 		}
+	}
+}
+
+// TestMemberThatComesBackIsHeard: a member that connects to a node that had lost
+// it is tried again at once; a user is no member.
+func TestMemberThatComesBackIsHeard(t *testing.T) {
+	c := startTrio(t)
+	n, away := c.nodes[0], c.nodes[2].id
+	stop(t, c.nodes[2])
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	hello := c.nodes[2].hello()
+	for n.peers[away].Stats().Hurried == 0 {
+		for _, h := range []wire.Hello{{Name: "a user"}, hello} {
+			conn, err := wire.Dial(ctx, n.Addr().String(), wire.Config{Hello: h})
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+	}
+	if s := n.peers[c.nodes[1].id].Stats(); s.Hurried != 0 {
+		t.Errorf("a member that was there all the time: %+v", s)
 	}
 }
 

@@ -170,6 +170,7 @@ func (n *Node) serve() {
 		Logger:    n.cfg.Log,
 		Hello:     n.hello(),
 		History:   n.wireHistory,
+		Greeted:   n.greeted,
 		UserBytes: n.cfg.MaxInFlightBytes, NodeBytes: n.cfg.MaxInFlightBytes,
 	})
 	ctx, stop := context.WithCancel(context.Background())

@@ -67,7 +67,8 @@
 //
 // A Peer bounds the requests and bytes under way to its node, and gives
 // CodeOverload beyond. While there is no connection, requests fail at once; three
-// goroutines, one a connection, try to get it back.
+// goroutines, one a connection, try to get it back, at growing intervals, or at
+// once when the node connects to this one ([Peer.Heard]).
 //
 // What waits for a subscriber is bounded in items and bytes. One that is slow
 // loses pushes, bodies before deltas, and never holds up the node that pushes.

@@ -15,7 +15,8 @@ import (
 type line struct {
 	peer    *Peer
 	bulk    bool
-	started atomic.Bool // run runs, or has run
+	started atomic.Bool   // run runs, or has run
+	heard   chan struct{} // capacity 1: the peer was heard; see Peer.Heard
 	conn    atomic.Pointer[wire.Conn]
 	why     atomic.Pointer[object.Error] // why there is no connection
 }
@@ -57,21 +58,41 @@ func (l *line) reason() *object.Error {
 func (l *line) run() {
 	defer l.why.Store(errClosed)
 	p := l.peer
-	pause := p.cfg.BackOffLeast
+	b := newBackOff(p.cfg.BackOffLeast, p.cfg.BackOffMost)
 	for {
 		began := time.Now()
 		err := l.hold()
 		if p.ctx.Err() != nil {
 			return
 		}
-		p.cfg.Logger.Info("no connection to a peer", "node", p.cfg.Node.String(), "reason", err, "pause", pause)
-		if time.Since(began) > p.cfg.BackOffMost { // it was up for a while: this is something new
-			pause = p.cfg.BackOffLeast
-		}
-		if !sleep(p.ctx, pause/2+rand.N(pause/2+1)) {
+		p.cfg.Logger.Info("no connection to a peer", "node", p.cfg.Node.String(), "reason", err)
+		if !l.rest(&b, began) {
 			return
 		}
-		pause = min(2*pause, p.cfg.BackOffMost)
+	}
+}
+
+// rest waits until it is time for the next attempt, the last having begun at
+// began, or tells that the Peer is closed. The pause is cut short if the peer is
+// heard, or was while the last attempt failed.
+func (l *line) rest(b *backOff, began time.Time) bool {
+	pause := b.ended(time.Since(began))
+	pause = pause/2 + rand.N(pause/2+1)
+	until := time.Now().Add(pause)
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	heard := l.heard
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-heard:
+			heard = nil // once is enough: the next is kept for the next rest
+			l.peer.counters.hurried.Add(1)
+			t.Reset(b.heard(time.Until(until), time.Since(began)))
+		case <-l.peer.ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -87,6 +108,7 @@ func (l *line) hold() error {
 	}
 	p.counters.connects.Add(1)
 	l.conn.Store(c)
+	l.forgetHeard()
 	p.risen()
 	select {
 	case <-c.Done():
@@ -98,6 +120,14 @@ func (l *line) hold() error {
 	}
 	p.counters.retire(l, c)
 	return err
+}
+
+// forgetHeard forgets what was heard before there was a connection.
+func (l *line) forgetHeard() {
+	select {
+	case <-l.heard:
+	default:
+	}
 }
 
 // connect makes one attempt.

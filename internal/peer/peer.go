@@ -142,7 +142,7 @@ func New(cfg Config) (*Peer, error) {
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.seen.Store(new(ring.Version))
 	for i := range p.lines {
-		p.lines[i] = &line{peer: p, bulk: i == bulkLine}
+		p.lines[i] = &line{peer: p, bulk: i == bulkLine, heard: make(chan struct{}, 1)}
 		p.lines[i].why.Store(errNotYet)
 	}
 	return p, nil
@@ -204,6 +204,20 @@ func (p *Peer) start(l *line) {
 	defer p.mu.Unlock()
 	if !p.closed && l.started.CompareAndSwap(false, true) {
 		p.wg.Go(l.run)
+	}
+}
+
+// Heard tells that the node has shown itself to be alive, in a connection that it
+// made to this one: lines that have none, and would rest for a while, try again
+// now. It does not block, and may be called however often: see [backOff].
+func (p *Peer) Heard() {
+	for _, l := range p.lines {
+		if l.started.Load() && l.conn.Load() == nil {
+			select {
+			case l.heard <- struct{}{}:
+			default: // it knows already
+			}
+		}
 	}
 }
 

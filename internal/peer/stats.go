@@ -22,6 +22,7 @@ type Stats struct {
 	BadAnswers              uint64 // of these answered with what is no answer
 
 	Connects, ConnectFailures uint64
+	Hurried                   uint64 // attempts made sooner because the node was heard
 	BytesOut, BytesIn         uint64 // frames, headers included
 	FramesOut, FramesIn       uint64
 	Writes                    uint64 // write calls
@@ -30,7 +31,7 @@ type Stats struct {
 type counters struct {
 	puts, gets, heads, rows                                 atomic.Uint64
 	failed, disconnected, overloads, wrongOwner, badAnswers atomic.Uint64
-	connects, connectFailures                               atomic.Uint64
+	connects, connectFailures, hurried                      atomic.Uint64
 
 	mu   sync.Mutex
 	past Stats // traffic of connections that have ended
@@ -70,5 +71,6 @@ func (p *Peer) Stats() Stats {
 	s.Failed, s.Disconnected, s.Overloads = c.failed.Load(), c.disconnected.Load(), c.overloads.Load()
 	s.WrongOwner, s.BadAnswers = c.wrongOwner.Load(), c.badAnswers.Load()
 	s.Connects, s.ConnectFailures = c.connects.Load(), c.connectFailures.Load()
+	s.Hurried = c.hurried.Load()
 	return s
 }

@@ -40,6 +40,7 @@ type ServerConfig struct {
 	Logger   *slog.Logger   // default: nothing is logged
 	Hello    Hello          // cluster, node, name, features; the other fields are filled in
 	History  func() History // stamps answers; may be nil
+	Greeted  func(Hello)    // told of each caller that is served, before its requests; must be quick; may be nil
 	Timeouts Timeouts
 
 	MaxConns           int   // connections at once, in all; 4096
@@ -240,6 +241,9 @@ func (s *Server) serve(nc net.Conn) {
 	}
 	s.stats.accepted.Add(1)
 	s.stats.open.Add(1)
+	if s.cfg.Greeted != nil {
+		s.cfg.Greeted(peer)
+	}
 	if err := ss.run(); err != nil {
 		s.cfg.Logger.Info("a connection ended", "remote", nc.RemoteAddr().String(), "peer", peer.who(), "reason", err)
 	}
