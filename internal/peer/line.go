@@ -65,7 +65,7 @@ func (l *line) run() {
 		if p.ctx.Err() != nil {
 			return
 		}
-		p.cfg.Logger.Info("no connection to a peer", "node", p.cfg.Node.String(), "reason", err)
+		p.fallen(err)
 		if !l.rest(&b, began) {
 			return
 		}
@@ -118,6 +118,7 @@ func (l *line) hold() error {
 	case <-p.ctx.Done():
 		l.why.Store(errClosed)
 	}
+	p.sunk()
 	p.counters.retire(l, c)
 	return err
 }

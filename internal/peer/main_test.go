@@ -168,6 +168,13 @@ func (n *network) cut() {
 	n.conns = nil
 }
 
+// cutOne ends one of them.
+func (n *network) cutOne() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns[len(n.conns)-1].Close()
+}
+
 func (n *network) count() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -40,7 +40,8 @@ type Config struct {
 	// called when an answer shows a version newer than any before it. It must not
 	// block; it may call then at once. Default: nothing is done.
 	CatchUp func(v ring.Version, deadline time.Time, then func())
-	// Logger is told about connections that come and go. Default: nothing is logged.
+	// Logger is told, as a warning, that the node cannot be reached, again each
+	// minute that this lasts, and that it can be again. Default: nothing is logged.
 	Logger *slog.Logger
 
 	MaxBytes    int64 // of records under way to the peer; one larger goes alone; default 64 MiB
@@ -129,6 +130,8 @@ type Peer struct {
 	mu     sync.Mutex
 	closed bool
 	rise   chan struct{}  // closed, and replaced, when a line comes up
+	up     int            // lines that are
+	outage outage         // while none is
 	wg     sync.WaitGroup // the lines' goroutines
 }
 
@@ -138,6 +141,7 @@ func New(cfg Config) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{cfg: cfg.withDefaults(), rise: make(chan struct{})}
+	p.outage.settle = p.cfg.BackOffMost
 	p.pool.New = makeRequest
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.seen.Store(new(ring.Version))
@@ -221,12 +225,45 @@ func (p *Peer) Heard() {
 	}
 }
 
-// risen tells who waits that a line has come up.
+// risen notes that a line has come up, and tells who waits for that.
 func (p *Peer) risen() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	close(p.rise)
 	p.rise = make(chan struct{})
+	var lasted time.Duration
+	say := false
+	if p.up++; p.up == 1 {
+		lasted, say = p.outage.risen(time.Now())
+	}
+	p.mu.Unlock()
+	if say {
+		p.cfg.Logger.Info("a node can be reached again", "node", p.cfg.Node.String(), "after", lasted)
+	}
+}
+
+// sunk notes that a line that was up is so no more.
+func (p *Peer) sunk() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.up--
+}
+
+// fallen notes that a line has no connection, and why.
+func (p *Peer) fallen(why error) {
+	p.mu.Lock()
+	var failures int
+	var began time.Time
+	say := false
+	if p.up == 0 {
+		failures, began, say = p.outage.fallen(time.Now())
+	}
+	p.mu.Unlock()
+	if say {
+		p.cfg.Logger.Warn("a node cannot be reached; it is tried again and gets no copies meanwhile",
+			"node", p.cfg.Node.String(), "reason", why, "since", began, "failures", failures)
+		return
+	}
+	p.cfg.Logger.Debug("no connection to a node", "node", p.cfg.Node.String(), "reason", why)
 }
 
 // pick returns the connection for a request: of those of its kind that are up the
