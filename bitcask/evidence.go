@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -68,6 +69,10 @@ type evidence struct {
 	lost bool // there was data and no usable manifest
 
 	known bool // there was a usable manifest
+
+	// none is true only while there are no doubts, which is nearly always, and asked
+	// with every read. It is set with mu held.
+	none atomic.Bool
 
 	mu         sync.Mutex
 	done       sync.Cond // a publication has ended
@@ -154,6 +159,7 @@ func (e *evidence) doubtLater(id laneID, why Reason) {
 	e.noted[id]++
 	if _, known := e.m.doubts[id]; !known {
 		e.m.doubts[id] = why
+		e.none.Store(false)
 		e.changedLocked()
 	}
 }
@@ -341,9 +347,17 @@ func (e *evidence) note() []byte {
 	return slices.Clone(e.m.note)
 }
 
+// doubts returns all doubts, in order. Without any it takes no lock.
 func (e *evidence) doubts() []Doubt {
+	if e.none.Load() {
+		return nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.m.doubts) == 0 {
+		e.none.Store(true)
+		return nil
+	}
 	var all []Doubt
 	for _, id := range slices.SortedFunc(maps.Keys(e.m.doubts), compareLanes) {
 		d := Doubt{Bucket: id.bucket, Slot: id.slot, Reason: e.m.doubts[id], noted: e.noted[id]}
