@@ -17,6 +17,10 @@ type Head struct {
 // RawHeader returns the encoded header.
 func (h *Head) RawHeader() []byte { return h.raw }
 
+// Record returns the header as a record without value, which takes over the use
+// of Buf.
+func (h *Head) Record() object.Record { return object.HeadRecord(h.Header, h.raw, h.Buf) }
+
 // Release ends one use of the header. Its slices must not be touched after it.
 func (h *Head) Release() {
 	if h.Buf != nil {
@@ -142,18 +146,24 @@ func (s *Store) Head(b Bucket, hash uint64, epoch, now int64, key []byte) (Head,
 	case s.hiddenPlain(b, &h, now):
 		return Head{}, ErrExpired
 	}
-	return newHead(op.best[frameSize : frameSize+h.Size()]), nil
+	return copyHead(h, op.best[frameSize:]), nil
 }
 
 // newHead copies an encoded header that has been checked.
 func newHead(raw []byte) Head {
-	buf := object.NewBuffer(len(raw))
-	copy(buf.Bytes(), raw)
-	h, _, err := object.ParseHeader(buf.Bytes())
+	h, _, err := object.ParseHeader(raw)
 	if err != nil {
 		panic("bitcask: BUG: a checked header does not parse: " + err.Error())
 	}
-	return Head{Header: h, Buf: buf, raw: buf.Bytes()}
+	return copyHead(h, raw)
+}
+
+// copyHead copies a header with its encoding, which b begins with.
+func copyHead(h object.Header, b []byte) Head {
+	buf := object.NewBuffer(h.Size())
+	raw := buf.Bytes()
+	copy(raw, b)
+	return Head{Header: h.In(raw), Buf: buf, raw: raw}
 }
 
 // Each yields every record of a key, in no order: all that were put in a

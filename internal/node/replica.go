@@ -76,7 +76,7 @@ func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complet
 	} else {
 		var a vnode.HeadAnswer
 		a, err = l.vnodes.Head(l.now(), ref)
-		rec, state, complete = object.Record{Header: a.Head.Header, Buf: a.Head.Buf}, a.State, a.Complete
+		rec, state, complete = a.Head.Record(), a.State, a.Complete
 	}
 	switch {
 	case err != nil:

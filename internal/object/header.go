@@ -222,5 +222,18 @@ func ParseHeader(b []byte) (Header, int, error) {
 	return h, n, nil
 }
 
+// In returns h, which was parsed from the like of b, with slices that alias b: a
+// checked header can be copied without being checked again. b begins with the
+// encoding of h.
+func (h Header) In(b []byte) Header {
+	n := h.Size() - headerCRCSize
+	rest := b[headerFixedSize:n:n]
+	for _, f := range [...]*[]byte{&h.Type, &h.Bucket, &h.Key, &h.Writer, &h.Metadata} {
+		size := len(*f)
+		*f, rest = rest[:size:size], rest[size:]
+	}
+	return h
+}
+
 // Checksum returns the checksum of a value: xxhash64.
 func Checksum(value []byte) uint64 { return xxhash.Sum64(value) }

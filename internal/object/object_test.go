@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,32 @@ func TestGoldenRecord(t *testing.T) {
 	}
 	if r.Header.Checksum != Checksum([]byte("hello")) {
 		t.Error("the header's checksum is not the value's")
+	}
+}
+
+// TestHeaderCopied: a header that is copied with its encoding aliases the copy,
+// and a record of it has a header and nothing else.
+func TestHeaderCopied(t *testing.T) {
+	r, err := Encode(sample(), []byte("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := NewBuffer(len(r.RawHeader()))
+	copy(buf.Bytes(), r.Raw())
+	h := r.Header.In(buf.Bytes())
+	want, _, err := ParseHeader(buf.Bytes())
+	if err != nil || !reflect.DeepEqual(h, want) {
+		t.Errorf("copied %+v\nparsed %+v, %v", h, want, err)
+	}
+	clear(r.Raw()) // nothing may alias it any more
+	r.Release()
+	if !reflect.DeepEqual(h, want) || cap(h.Key) != len(h.Key) {
+		t.Errorf("the copy changed with the original: %+v", h)
+	}
+	head := HeadRecord(h, buf.Bytes(), buf)
+	defer head.Release()
+	if len(head.Raw()) != 0 || len(head.Value()) != 0 || !bytes.Equal(head.RawHeader(), AppendHeader(nil, &h)) {
+		t.Errorf("the record of a header: %x, value %x, header %x", head.Raw(), head.Value(), head.RawHeader())
 	}
 }
 

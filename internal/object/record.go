@@ -10,8 +10,11 @@ type Record struct {
 	Buf *Buffer // may be nil
 
 	raw        []byte // header and value
-	headerSize int
+	headerSize int    // or headOnly
 }
+
+// headOnly is the headerSize of a Record that is a header alone: raw is all of it.
+const headOnly = -1
 
 // ParseRecord reads b as one whole record: header, value and nothing else. The
 // header's CRC is checked; the value's checksum is not, see [Record.Verify].
@@ -41,6 +44,13 @@ func ParseBuffer(buf *Buffer) (Record, error) {
 	return r, nil
 }
 
+// HeadRecord returns what is read of an object without its value: h, which was
+// parsed from raw, a whole encoded header in buf. The Record takes over a use of
+// buf. It has a RawHeader; its Raw and its Value are empty.
+func HeadRecord(h Header, raw []byte, buf *Buffer) Record {
+	return Record{Header: h, Buf: buf, raw: raw, headerSize: headOnly}
+}
+
 // Encode builds the record of h and value in a fresh Buffer of its own: it sets
 // h's value length, checksum and CRC. It is the one copy a value makes on its
 // way in. What strangers sent is refused with the header's fault.
@@ -62,13 +72,28 @@ func Encode(h Header, value []byte) (Record, error) {
 }
 
 // Raw returns the whole record, header and value.
-func (r *Record) Raw() []byte { return r.raw }
+func (r *Record) Raw() []byte {
+	if r.headerSize == headOnly {
+		return nil
+	}
+	return r.raw
+}
 
 // RawHeader returns the encoded header.
-func (r *Record) RawHeader() []byte { return r.raw[:r.headerSize] }
+func (r *Record) RawHeader() []byte {
+	if r.headerSize == headOnly {
+		return r.raw
+	}
+	return r.raw[:r.headerSize]
+}
 
 // Value returns the value's bytes.
-func (r *Record) Value() []byte { return r.raw[r.headerSize:] }
+func (r *Record) Value() []byte {
+	if r.headerSize == headOnly {
+		return nil
+	}
+	return r.raw[r.headerSize:]
+}
 
 // Verify checks the value against its checksum.
 func (r *Record) Verify() error {

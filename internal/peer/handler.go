@@ -27,7 +27,8 @@ type Local interface {
 	Put(ctx context.Context, hash uint64, rec object.Record) error
 
 	// Get reads the greatest version of a key, tombstones included: the whole
-	// record, or, without body, at least Header and Buf. The caller releases it.
+	// record, or, without body, its header, see object.HeadRecord. The caller
+	// releases it.
 	// CodeAbsent and CodeExpired say what is known of the key; with them, too,
 	// complete says whether the replica vouches for having every record it ever
 	// acknowledged for the bucket and the time of the key. The Ref's slices are
@@ -211,15 +212,13 @@ func (h *Handler) get(ctx context.Context, r *wire.Request, body bool) (wire.Ans
 	if err != nil {
 		return wire.Answer{}, err
 	}
-	a := wire.Answer{Meta: appendVerdict(nil, v)}
+	a := wire.Answer{Meta: v.encoded()}
 	switch {
 	case v.state != found:
 	case body:
 		a.Body = wire.Piece{Bytes: rec.Raw(), Buf: rec.Buf}
 	default:
-		buf := object.NewBuffer(rec.Header.Size())
-		a.Body = wire.Piece{Bytes: object.AppendHeader(buf.Bytes()[:0], &rec.Header), Buf: buf}
-		rec.Release()
+		a.Body = wire.Piece{Bytes: rec.RawHeader(), Buf: rec.Buf}
 	}
 	return a, nil
 }

@@ -103,7 +103,7 @@ func (l *fakeLocal) Get(_ context.Context, ref Ref, body bool) (object.Record, b
 		return object.Record{}, l.complete, object.Errorf(object.CodeAbsent, object.NotDone, "no")
 	}
 	if !body {
-		return object.Record{Header: rec.Header, Buf: rec.Buf.Retain()}, l.complete, nil
+		return object.HeadRecord(rec.Header, rec.RawHeader(), rec.Buf.Retain()), l.complete, nil
 	}
 	return rec.Retain(), l.complete, nil
 }

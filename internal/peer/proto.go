@@ -90,6 +90,22 @@ func appendVerdict(dst []byte, v verdict) []byte {
 	return append(dst, byte(v.state), complete)
 }
 
+// verdicts are all there are, encoded, by state and complete.
+var verdicts = func() (all [found + 1][2][]byte) {
+	for s := absent; s <= found; s++ {
+		all[s] = [2][]byte{appendVerdict(nil, verdict{s, false}), appendVerdict(nil, verdict{s, true})}
+	}
+	return all
+}()
+
+// encoded returns the encoding, which is shared and not to be changed.
+func (v verdict) encoded() []byte {
+	if v.complete {
+		return verdicts[v.state][1]
+	}
+	return verdicts[v.state][0]
+}
+
 // appendRowMeta appends what comes with a row: the verdict, and the checksum of
 // the row's encoding, for rows, unlike records, bring none of their own.
 func appendRowMeta(dst []byte, v verdict, row []byte) []byte {
