@@ -131,6 +131,16 @@ type RowOfBlobs struct {
 	Blobs []int // which of the records they are, ascending
 }
 
+// RowOfBlob returns the delta that lists one blob, and the key of the row it
+// belongs to. The error is of a record that no row can list.
+func RowOfBlob(h *object.Header) (event.IndexKey, index.Row, *object.Error) {
+	key, delta, err := index.DeltaOf(h)
+	if err != nil {
+		return event.IndexKey{}, index.Row{}, object.Errorf(object.CodeBadRequest, object.MaybeDone, "%w", err)
+	}
+	return key, delta, nil
+}
+
 // RowsOfBlobs returns the deltas that list records of blobs, one for each row they
 // belong to, in the order in which the rows are first met. fault is called for a
 // record that no row can list.
@@ -138,9 +148,9 @@ func RowsOfBlobs(recs []object.Record, fault func(i int, err *object.Error)) []R
 	rows, deltas := make([]RowOfBlobs, 0, 1), make([][]index.Row, 0, 1) // the latter side by side with rows
 	at := make(map[event.IndexKey]int)                                  // where in rows
 	for i := range recs {
-		key, delta, err := index.DeltaOf(&recs[i].Header)
+		key, delta, err := RowOfBlob(&recs[i].Header)
 		if err != nil {
-			fault(i, object.Errorf(object.CodeBadRequest, object.MaybeDone, "%w", err))
+			fault(i, err)
 			continue
 		}
 		r, known := at[key]

@@ -57,7 +57,7 @@ func (s *Store) Put(ctx context.Context, rec object.Record) error {
 		err = s.coord.Put(ctx, rec)
 	}
 	if err == nil && isIndexed(&rec.Header) {
-		err = s.list(ctx, []object.Record{rec})[0]
+		err = s.listOne(ctx, rec)
 	}
 	s.puts.observe(time.Since(start), err)
 	return wireError(err)
@@ -126,6 +126,16 @@ func checkPut(rec *object.Record) error {
 // isIndexed reports whether a record belongs to the bucket whose puts are indexed.
 func isIndexed(h *object.Header) bool {
 	return string(h.Bucket) == bucket.Events && string(h.Type) == bucket.DefaultType
+}
+
+// listOne writes the index entry of a blob that is stored, and publishes it to the
+// hub: what list does, for what most puts are.
+func (s *Store) listOne(ctx context.Context, rec object.Record) error {
+	key, delta, fault := replication.RowOfBlob(&rec.Header)
+	if fault != nil {
+		return fault
+	}
+	return s.addToRow(ctx, key, delta, []object.Record{rec})
 }
 
 // list writes the index entries of blobs that are stored, one delta a row, and
