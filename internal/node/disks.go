@@ -83,6 +83,9 @@ func (n *Node) openDisks() (home vfs.FS, err error) {
 	if len(inUse) == 0 {
 		return nil, n.failed[0].err
 	}
+	for _, f := range n.failed {
+		n.cfg.Log.Error("a disk cannot be used: what it holds is refused here, other disks are served; mend it and restart the node", "disk", f.path, "error", f.err)
+	}
 	for _, id := range n.missing {
 		n.cfg.Log.Error("a disk of this node is missing: what it holds is refused here until it is back", "disk_id", id)
 	}
@@ -108,7 +111,6 @@ func (n *Node) openDisk(fsys vfs.FS) (*bitcask.Disk, error) {
 
 func (n *Node) fail(path string, err error) {
 	n.failed = append(n.failed, failedDisk{path, err})
-	n.cfg.Log.Error("a disk cannot be used: what it holds is refused here, other disks are served; mend it and restart the node", "disk", path, "error", err)
 }
 
 func readDataDir(path string) (dataDir, error) {
