@@ -112,6 +112,32 @@ func TestOneNodeSpeaksForItself(t *testing.T) {
 	})
 }
 
+// TestNothingIsOwedTooEarly: a copy that one owner refused is owed when the others
+// have answered, not before: there would be nothing to pay it with.
+func TestNothingIsOwedTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, -1, nil)
+		defer r.close()
+		r.nodes[0].delay, r.nodes[1].delay = 10*ms, 20*ms
+		r.nodes[2].fail = full
+		rec := blob(t, time.Now().Unix(), 0, "value")
+		defer rec.Release()
+		done := make(chan error, 1)
+		go func() { done <- r.c.Put(t.Context(), rec) }()
+		time.Sleep(5 * ms)
+		if n := r.c.Owed().Stats().Added; n != 0 {
+			t.Errorf("%d copies are owed while nobody has the record", n)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if d := r.c.Owed().Debts(r.nodes[2].id); len(d) != 1 || len(d[0].Keys) != 1 {
+			t.Errorf("owed after the write: %+v", d)
+		}
+	})
+}
+
 func TestSilentReplicaIsOwed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, 0, nil)

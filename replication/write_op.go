@@ -38,6 +38,7 @@ type writeOp struct {
 	lingers  bool // it counts in the coordinator's linger
 	armed    bool // the alarm is set, or ringing
 	finished bool
+	owes     uint32        // bit i: owner i of the present route is owed its copy
 	err      *object.Error // the reply
 }
 
@@ -74,7 +75,7 @@ func (c *Coordinator) beginWrite(rec object.Record, reply func(*object.Error)) (
 	o.reply, o.waiting = reply, reply == nil
 	o.state, o.attempt, o.routes[0] = NewWrite(rt.n, rt.w), 0, rt
 	o.uses = 2
-	o.replied, o.told, o.lingers, o.finished, o.local, o.err = false, false, false, false, false, nil
+	o.replied, o.told, o.lingers, o.finished, o.local, o.owes, o.err = false, false, false, false, false, 0, nil
 	return o, nil
 }
 
@@ -207,7 +208,7 @@ func (o *writeOp) rerouteLocked(err *object.Error) bool {
 		return false
 	}
 	o.c.counters.reroutes.Add(1)
-	o.attempt, o.routes[1], o.state = 1, rt, NewWrite(rt.n, rt.w)
+	o.attempt, o.routes[1], o.state, o.owes = 1, rt, NewWrite(rt.n, rt.w), 0
 	if o.local = o.waiting; o.local {
 		o.wakeLocked()
 	}
@@ -246,15 +247,27 @@ func (o *writeOp) stepLocked(ev WriteEvent) {
 				o.c.counters.writesFailed.Add(1)
 			}
 		case Owe:
-			rt := &o.routes[o.attempt]
-			o.c.owed.Add(rt.place(a.Owner), o.rec.Key)
+			o.owes |= 1 << a.Owner
 		case Finish:
+			o.oweLocked()
 			o.finishLocked()
 		}
 	}
 	if o.replied && !o.finished && !o.lingers && !o.lingerLocked() {
 		o.c.counters.abandoned.Add(1)
 		o.stepLocked(WriteEvent{Kind: GiveUp})
+	}
+}
+
+// oweLocked notes the copies that owners lack, now that the write is over. Before,
+// the others may not have the record yet: who pays a debt would find nothing to
+// give, and call it paid.
+func (o *writeOp) oweLocked() {
+	rt := &o.routes[o.attempt]
+	for owner := range rt.n {
+		if o.owes&(1<<owner) != 0 {
+			o.c.owed.Add(rt.place(owner), o.rec.Key)
+		}
 	}
 }
 
