@@ -42,6 +42,7 @@ type Tail struct {
 	first  uint32         // which endpoint was asked first
 	turn   uint32         // which is asked next
 	pause  time.Duration  // before the next attempt
+	asked  time.Time      // when Next was first called
 	broken bool           // it was interrupted and has got nothing since
 	via    *endpoint      // which is held; nil between attempts
 	conn   *wire.Conn     // its own; the same
@@ -79,6 +80,9 @@ func (c *Client) Tail(o TailOptions) (*Tail, error) {
 // with CodeStopping, that the Client is closed. After ctx's end Next may be called
 // again and goes on where it was.
 func (t *Tail) Next(ctx context.Context) (Item, error) {
+	if t.asked.IsZero() {
+		t.asked = time.Now()
+	}
 	for {
 		item, err := t.next(ctx)
 		switch {
@@ -248,8 +252,9 @@ type endless struct{ context.Context }
 
 func (endless) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-// begin asks the node for the present second, so that an interruption before the
-// first item skips nothing.
+// begin asks the node for the time and goes back to the second in which Next was
+// first called: neither looking for a node nor an interruption before the first
+// item skips anything.
 func (t *Tail) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.c.cfg.AttemptTimeout)
 	defer cancel()
@@ -257,7 +262,7 @@ func (t *Tail) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.at = cursor.New(info.NowMicros / 1e6)
+	t.at = cursor.New((info.NowMicros - time.Since(t.asked).Microseconds()) / 1e6)
 	return nil
 }
 

@@ -178,6 +178,29 @@ func TestTailFromNowIsPinned(t *testing.T) {
 }
 
 // TestTailOutlivesOneNext: the deadline of a Next is not the stream's.
+// TestTailBeginsWhenItIsAsked: a tail from now that finds its node only later has
+// what came meanwhile.
+func TestTailBeginsWhenItIsAsked(t *testing.T) {
+	onNet(t, Config{}, func(t *testing.T, n *fakeNet, c *Client) {
+		n.kill("a:1")
+		tail, err := c.Tail(TailOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tail.Close()
+		key := putBlob(t, n, 0)
+		time.AfterFunc(3*time.Second, func() { n.start("a:1") })
+		item, err := tail.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer item.Release()
+		if item.Kind != KindBlob || item.Blob.Key.String() != key {
+			t.Errorf("got %+v, want %s", item, key)
+		}
+	})
+}
+
 func TestTailOutlivesOneNext(t *testing.T) {
 	onNet(t, Config{}, func(t *testing.T, n *fakeNet, c *Client) {
 		tl, err := c.Tail(TailOptions{From: time.Now().Unix(), DC: "none"})

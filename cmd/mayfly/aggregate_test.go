@@ -16,7 +16,7 @@ func addrOf(fields map[string]any) string {
 // From UDP to the tail, with the programs as users run them.
 func TestAggregate(t *testing.T) {
 	n := startNode(t, "")
-	tail := start(t, "tail", "--node", n.addr, "--watermarks")
+	tail := start(t, "tail", "--from", "now-10s", "--node", n.addr, "--watermarks")
 	agg := start(t, "aggregate", "--node", n.addr, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--dc", "ams", "--name", "tester", "--log-format", "json")
 	fields := agg.logged("aggregating")
 	if r := mayfly(t, "send", "--to", addrOf(fields), "--count", "100", "--rate", "0", "--encoding", "json"); r.status != 0 {

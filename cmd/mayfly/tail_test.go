@@ -13,8 +13,8 @@ import (
 
 func TestTail(t *testing.T) {
 	n := startNode(t, "", "--set", "node.lateness=1s")
-	tail := start(t, "tail", "--node", n.addr, "--log-format", "json")
-	watch := start(t, "tail", "--node", n.addr, "--blobs", "--watermarks", "--type", "W*,X", "--metrics", "127.0.0.1:0")
+	tail := start(t, "tail", "--from", "now-10s", "--node", n.addr, "--log-format", "json") // not now: it may take a while to begin
+	watch := start(t, "tail", "--from", "now-10s", "--node", n.addr, "--blobs", "--watermarks", "--type", "W*,X", "--metrics", "127.0.0.1:0")
 	key := blobKeyNow(0)
 	n.must("{\"n\":1}\n{\"n\":\"two\"}\n", "put", key)
 	second, _, _ := strings.Cut(key, ":")
@@ -40,7 +40,7 @@ func TestTail(t *testing.T) {
 // What is not a blob of ours is printed too: other pushers have other forms.
 func TestTailForeignValue(t *testing.T) {
 	n := startNode(t, "")
-	tail := start(t, "tail", "--node", n.addr)
+	tail := start(t, "tail", "--from", "now-10s", "--node", n.addr)
 	n.must("\x01\x02", "put", "--raw", blobKeyNow(0))
 	if got := tail.printed("base64"); !strings.HasSuffix(got, `,"dc":"ams","type":"WEB","subtype":"app","base64":"AQI="}`) {
 		t.Errorf("got %s", got)
