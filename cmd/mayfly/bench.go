@@ -14,7 +14,7 @@ func (a *app) benchCommand() *cobra.Command {
 		GroupID: groupLook,
 		Short:   "measure mayfly on this machine against a floor",
 		Long:    benchLong,
-		Example: "  mayfly bench cluster --help",
+		Example: "  mayfly bench cluster --help\n  mayfly bench engine --help",
 		Args:    a.noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -25,5 +25,5 @@ func (a *app) benchCommand() *cobra.Command {
 
 // benchCommands lists the benchmarks.
 func (a *app) benchCommands() []*cobra.Command {
-	return []*cobra.Command{a.benchClusterCommand(), a.benchRaw3Command()}
+	return []*cobra.Command{a.benchClusterCommand(), a.benchEngineCommand(), a.benchRaw3Command()}
 }

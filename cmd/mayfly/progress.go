@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -93,4 +94,48 @@ func (p *progress) done() {
 		p.bar.Abort(true)
 		p.container.Wait()
 	})
+}
+
+// A stepBar shows how many steps of a command are done, on a terminal; elsewhere
+// it is silent. done must be called.
+type stepBar struct {
+	container *mpb.Progress // nil if silent
+	bar       *mpb.Bar
+	name      atomic.Pointer[string]
+}
+
+func newStepBar(w io.Writer) *stepBar {
+	b := &stepBar{}
+	if !isTerminal(w) {
+		return b
+	}
+	b.container = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+	b.bar = b.container.AddBar(0, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
+			if name := b.name.Load(); name != nil {
+				return *name + " "
+			}
+			return ""
+		}), decor.CountersNoUnit("%d of %d")),
+		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Elapsed(decor.ET_STYLE_GO, decor.WC{W: 8})),
+	)
+	return b
+}
+
+// set says what is being done and how many steps are.
+func (b *stepBar) set(name string, done, total int) {
+	if b.bar == nil {
+		return
+	}
+	b.name.Store(&name)
+	b.bar.SetTotal(int64(total), false)
+	b.bar.SetCurrent(int64(done))
+}
+
+// done removes the bar.
+func (b *stepBar) done() {
+	if b.container != nil {
+		b.bar.Abort(true)
+		b.container.Wait()
+	}
 }
