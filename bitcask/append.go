@@ -242,19 +242,13 @@ func (l *lane) setActive(seg *segment) {
 // manifest are durable before anything is appended to it.
 func (l *lane) create(careless bool) (*segment, error) {
 	s := l.store
-	seg, err := l.nextSegment()
+	seg, err := l.make(careless, l.batch[0].now)
 	if err != nil {
 		return nil, err
 	}
-	state := segClean
-	if careless {
-		state = segDirty
-	}
-	s.evidence.setLater(seg.id, segRecord{state: state})
 	if err := s.evidence.publish(); err != nil {
 		s.disk.noteFull(err)
-		l.setSpare(seg) // it is there, and the manifest may say so
-		s.evidence.setLater(seg.id, segRecord{state: segClean})
+		l.keepSpare(seg)
 		return nil, diskError(object.NotDone, "writing the manifest", err)
 	}
 	l.dirty = careless
@@ -262,8 +256,30 @@ func (l *lane) create(careless bool) (*segment, error) {
 	return seg, nil
 }
 
+// make returns a segment that is not in use and notes it for the manifest's next
+// publication, before which nothing may be appended to it. The caller has the role.
+func (l *lane) make(careless bool, now int64) (*segment, error) {
+	seg, err := l.nextSegment(now)
+	if err != nil {
+		return nil, err
+	}
+	state := segClean
+	if careless {
+		state = segDirty
+	}
+	l.store.evidence.setLater(seg.id, segRecord{state: state})
+	return seg, nil
+}
+
+// keepSpare keeps what make returned for the next one who needs a segment, as the
+// manifest could not be written: the file is there, and the manifest may say so.
+func (l *lane) keepSpare(seg *segment) {
+	l.setSpare(seg)
+	l.store.evidence.setLater(seg.id, segRecord{state: segClean})
+}
+
 // nextSegment returns a segment that is not in use: the spare one, or a new one.
-func (l *lane) nextSegment() (*segment, error) {
+func (l *lane) nextSegment(now int64) (*segment, error) {
 	s := l.store
 	if seg := l.spare; seg != nil {
 		l.setSpare(nil)
@@ -275,7 +291,7 @@ func (l *lane) nextSegment() (*segment, error) {
 	seg.keydir = &keydir{}
 	h := segHeader{
 		cluster: s.disk.cfg.Cluster, node: s.disk.cfg.Node, bucket: l.knownBucket(), slot: l.id.slot,
-		partition: s.partition, generation: seg.generation, seq: seg.id.seq, created: l.batch[0].now,
+		partition: s.partition, generation: seg.generation, seq: seg.id.seq, created: now,
 	}
 	if l.timed {
 		h.slotSeconds = s.disk.cfg.SlotSeconds
@@ -284,8 +300,9 @@ func (l *lane) nextSegment() (*segment, error) {
 		s.disk.noteFull(err)
 		return nil, diskError(object.NotDone, "making "+s.disk.fs.Path(seg.data.name), err)
 	}
-	seg.end.Store(int64(h.size()))
-	seg.syncer.synced = int64(h.size())
+	seg.headerEnd = int64(h.size())
+	seg.end.Store(seg.headerEnd)
+	seg.syncer.synced = seg.headerEnd
 	return seg, nil
 }
 

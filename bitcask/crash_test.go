@@ -308,7 +308,11 @@ func (l *life) verifyDeltas(s *Store, keep func(*testObject, int) bool, fail fun
 // file system. A killed process has lost nothing that was acknowledged; after a
 // loss of power everything is there that was acknowledged as synced or sealed,
 // and what else is missing is doubted.
-func TestCrashEverywhere(t *testing.T) {
+func TestCrashEverywhere(t *testing.T) { crashEverywhere(t, (*life).script, 100) }
+
+// crashEverywhere does it with a script that changes the file system that often
+// or more.
+func crashEverywhere(t *testing.T, script func(*life) error, least int) {
 	all := func(*testObject, int) bool { return true }
 	cuts := 2
 	if testing.Short() || raceEnabled {
@@ -320,7 +324,7 @@ func TestCrashEverywhere(t *testing.T) {
 			for ; ; k++ {
 				l := newLife(t, policy)
 				l.fsys.CrashAt(k)
-				err := l.script()
+				err := script(l)
 				l.close()
 				if err == nil && !l.fsys.Crashed() {
 					break
@@ -336,7 +340,7 @@ func TestCrashEverywhere(t *testing.T) {
 				}
 			}
 			t.Logf("%d operations", k)
-			if k < 100 {
+			if k < least {
 				t.Errorf("the script has only %d operations: it does not do what it should", k)
 			}
 		})

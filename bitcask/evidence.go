@@ -74,6 +74,8 @@ type evidence struct {
 	// with every read. It is set with mu held.
 	none atomic.Bool
 
+	horizons atomic.Pointer[map[uint64]expiry.Horizon] // a copy of m's, for readers without the lock
+
 	mu         sync.Mutex
 	done       sync.Cond // a publication has ended
 	m          *manifest
@@ -94,6 +96,7 @@ func openEvidence(fsys vfs.FS, disk ID, p Partition, boot string, hasData func()
 	switch {
 	case err == nil:
 		e.m, e.known = m, true
+		e.showHorizonsLocked()
 		e.judge()
 		return e, nil
 	case vfs.IsNotExist(err):
@@ -230,6 +233,7 @@ func (e *evidence) raiseLater(bucket uint64, to expiry.Horizon) bool {
 		return false
 	}
 	e.m.horizons[bucket] = h
+	e.showHorizonsLocked()
 	e.changedLocked()
 	return true
 }
@@ -335,11 +339,17 @@ func (e *evidence) reaped(bucket uint64) expiry.Horizon {
 	return e.m.reaped[bucket]
 }
 
+// horizon is asked with every put and get.
 func (e *evidence) horizon(bucket uint64) expiry.Horizon {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.m.horizons[bucket]
+	if shown := e.horizons.Load(); shown != nil {
+		return (*shown)[bucket]
+	}
+	return 0
 }
+
+// showHorizonsLocked has readers see m's horizons. The caller holds mu, or has e
+// to itself.
+func (e *evidence) showHorizonsLocked() { e.horizons.Store(new(maps.Clone(e.m.horizons))) }
 
 func (e *evidence) note() []byte {
 	e.mu.Lock()

@@ -192,6 +192,7 @@ func (s *Store) forget(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.lanes, func(_ laneID, other *lane) bool { return other == l })
+	s.recent[l.id.recent()].CompareAndSwap(l, nil)
 }
 
 // Maintained is what one round of Maintain did.
@@ -219,7 +220,7 @@ func (d *Disk) Maintain(now int64, clockTrusted bool) (Maintained, error) {
 	for _, s := range d.openStores() {
 		n, err := s.SealDue(now)
 		done.Sealed += n
-		faults = append(faults, err, s.CleanIdle(now), s.publish("keeping the evidence"))
+		faults = append(faults, err, s.prepare(now), s.CleanIdle(now), s.publish("keeping the evidence"))
 		if !clockTrusted {
 			continue
 		}

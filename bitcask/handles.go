@@ -3,67 +3,77 @@ package bitcask
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
 // A handle is a file that is opened when it is needed and closed when too many
-// are open. The zero value of its list fields means it is in no list.
+// are open. Its zero value but for the name is a closed one.
 type handle struct {
 	name  string
 	write bool // opened for writing too
 
-	// Guarded by handles.mu.
-	file       vfs.File // nil while closed
-	users      int
-	gone       bool    // dropped: it may not be opened again
-	prev, next *handle // neighbours among the open and unused, the longest unused first
+	state atomic.Int64 // 0: closed; otherwise open, with one user less than that
+	used  atomic.Bool  // since eviction last came by
+	gone  atomic.Bool  // dropped: it may not be opened again
+
+	file vfs.File // set while state is 0, by the one that opens or closes it
+
+	next, prev *handle // neighbours among the open; guarded by handles.mu
 }
 
 // errGone says that a file was dropped with its expired slot.
 var errGone = errors.New("bitcask: the file was dropped")
 
 // handles opens files on demand and keeps at most max of them open that are
-// not in use; those in use are as many as there are calls at work.
+// not in use; those in use are as many as there are calls at work. Using an open
+// file takes no lock: a handle's state counts its users, and it is closed only
+// when there are none. Which one that is, second chance decides: the open
+// handles form a ring, and what was used since the last round stays.
 type handles struct {
 	fs  vfs.FS
-	max int
+	max int64
+
+	open atomic.Int64 // files open now
 
 	mu     sync.Mutex
-	open   int    // files open now
 	opened uint64 // since the start
 	closed uint64
-	idle   handle // head of the ring of open and unused handles
+	hand   handle // in the ring; where eviction goes on
 }
 
 func newHandles(fsys vfs.FS, limit int) *handles {
-	c := &handles{fs: fsys, max: limit}
-	c.idle.prev, c.idle.next = &c.idle, &c.idle
+	c := &handles{fs: fsys, max: int64(limit)}
+	c.hand.prev, c.hand.next = &c.hand, &c.hand
 	return c
 }
 
 // acquire returns h's open file. Each success is followed by one release.
 func (c *handles) acquire(h *handle) (vfs.File, error) {
-	c.mu.Lock()
-	if h.gone {
-		c.mu.Unlock()
+	if h.gone.Load() {
 		return nil, errGone
 	}
-	if h.file != nil {
-		f := c.useLocked(h)
-		c.mu.Unlock()
-		return f, nil
+	if h.use() {
+		return h.file, nil
 	}
-	c.mu.Unlock()
 	return c.openNow(h)
 }
 
-func (c *handles) useLocked(h *handle) vfs.File {
-	if h.users == 0 {
-		h.unlink()
+// use adds a user if the file is open.
+func (h *handle) use() bool {
+	for {
+		n := h.state.Load()
+		if n == 0 {
+			return false
+		}
+		if h.state.CompareAndSwap(n, n+1) {
+			if !h.used.Load() {
+				h.used.Store(true)
+			}
+			return true
+		}
 	}
-	h.users++
-	return h.file
 }
 
 // openNow opens the file without the lock: two callers may do so at once, and
@@ -85,23 +95,22 @@ func (c *handles) openNow(h *handle) (vfs.File, error) {
 // adopt makes f, just opened or created, h's file, in use by the caller.
 func (c *handles) adopt(h *handle, f vfs.File) (vfs.File, error) {
 	c.mu.Lock()
-	if h.gone || h.file != nil {
-		gone := h.gone
-		var other vfs.File
-		if !gone {
-			other = c.useLocked(h)
-		}
+	switch {
+	case h.gone.Load():
 		c.mu.Unlock()
-		err := f.Close()
-		if gone {
-			return nil, errGone
-		}
-		return other, err
+		_ = f.Close()
+		return nil, errGone
+	case h.use():
+		c.mu.Unlock()
+		return h.file, f.Close()
 	}
-	h.file, h.users = f, 1
-	c.open++
+	h.file = f
+	h.used.Store(true)
+	h.linkBefore(&c.hand)
+	c.open.Add(1)
 	c.opened++
-	surplus := c.surplusLocked(nil)
+	h.state.Store(2)
+	surplus := c.evictLocked(c.max, false)
 	c.mu.Unlock()
 	closeAll(surplus)
 	return f, nil
@@ -109,68 +118,68 @@ func (c *handles) adopt(h *handle, f vfs.File) (vfs.File, error) {
 
 // release ends one use of h's file.
 func (c *handles) release(h *handle) {
-	c.mu.Lock()
-	h.users--
-	if h.users > 0 {
-		c.mu.Unlock()
-		return
-	}
-	if h.users < 0 {
+	n := h.state.Add(-1)
+	if n < 1 {
 		panic("bitcask: BUG: a file is released twice: " + h.name)
 	}
-	var surplus []vfs.File
-	if h.gone {
-		surplus = c.closeLocked(h, nil)
-	} else {
-		h.linkBefore(&c.idle)
-		surplus = c.surplusLocked(nil)
+	if n == 1 && (h.gone.Load() || c.open.Load() > c.max) {
+		c.tidy(h)
+	}
+}
+
+// tidy closes h if it was dropped and is not in use, and others if too many are
+// open.
+func (c *handles) tidy(h *handle) {
+	c.mu.Lock()
+	surplus := c.evictLocked(c.max, false)
+	if h.gone.Load() {
+		surplus = c.closeLocked(h, surplus)
 	}
 	c.mu.Unlock()
 	closeAll(surplus)
 }
 
-// surplusLocked takes files out of the cache, the longest unused first, until no
-// more than max are open.
-func (c *handles) surplusLocked(list []vfs.File) []vfs.File {
-	for c.open > c.max && c.idle.next != &c.idle {
-		h := c.idle.next
-		h.unlink()
-		list = c.closeLocked(h, list)
+// evictLocked takes files that nobody uses out of the ring until no more than
+// limit are open, or all that may be taken are: with force also those used lately.
+func (c *handles) evictLocked(limit int64, force bool) (list []vfs.File) {
+	for left := 2 * c.open.Load(); left > 0 && c.open.Load() > limit; left-- {
+		h := c.hand.next
+		if h == &c.hand {
+			break
+		}
+		c.hand.unlink()
+		c.hand.linkBefore(h.next)
+		if force || !h.used.Swap(false) {
+			list = c.closeLocked(h, list)
+		}
 	}
 	return list
 }
 
+// closeLocked takes h's file away, unless it is closed or in use.
 func (c *handles) closeLocked(h *handle, list []vfs.File) []vfs.File {
-	if h.file != nil {
-		list = append(list, h.file)
-		h.file = nil
-		c.open--
-		c.closed++
+	if !h.state.CompareAndSwap(1, 0) {
+		return list
 	}
+	h.unlink()
+	list = append(list, h.file)
+	h.file = nil
+	c.open.Add(-1)
+	c.closed++
 	return list
 }
 
 // drop closes h's file as soon as nobody uses it and never opens it again, so
 // that unlinking it frees its space.
 func (c *handles) drop(h *handle) {
-	c.mu.Lock()
-	h.gone = true
-	var surplus []vfs.File
-	if h.users == 0 && h.file != nil {
-		h.unlink()
-		surplus = c.closeLocked(h, nil)
-	}
-	c.mu.Unlock()
-	closeAll(surplus)
+	h.gone.Store(true) // from here on whoever is the last to release it closes it
+	c.tidy(h)
 }
 
 // closeIdle closes what nobody uses.
 func (c *handles) closeIdle() {
 	c.mu.Lock()
-	limit := c.max
-	c.max = 0
-	surplus := c.surplusLocked(nil)
-	c.max = limit
+	surplus := c.evictLocked(0, true)
 	c.mu.Unlock()
 	closeAll(surplus)
 }
@@ -187,7 +196,7 @@ func closeAll(files []vfs.File) {
 func (c *handles) counts() (open int, opened, closed uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open, c.opened, c.closed
+	return int(c.open.Load()), c.opened, c.closed
 }
 
 func (h *handle) unlink() {

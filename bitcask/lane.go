@@ -80,6 +80,11 @@ func (l *lane) lookup(dst []place, hash uint64) ([]place, error) {
 	}
 	dst, sealed := l.findLocked(dst, uint32(hash))
 	l.mu.RUnlock()
+	return l.lookupRest(dst, sealed, hash)
+}
+
+// lookupRest adds to what the keydirs know what the hints of sealed segments do.
+func (l *lane) lookupRest(dst []place, sealed []*segment, hash uint64) ([]place, error) {
 	for _, seg := range sealed {
 		var err error
 		if dst, err = l.lookupSealed(dst, seg, uint32(hash)); err != nil {

@@ -141,10 +141,14 @@ func laneOf(b Bucket, epoch, slotSeconds int64) laneID {
 // put decides and appends. From claim to the end no other put of the key comes
 // in between.
 func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
-	if err := l.claim(b, op); err != nil {
+	sealed, err := l.claim(b, op)
+	if err != nil {
 		return 0, err
 	}
-	old, err := retryMerged(func() (*object.Header, error) { return l.current(op, b.KeepAll) })
+	old, err := l.current(op, sealed, b.KeepAll)
+	if err == error(errMerged) {
+		old, err = retryMerged(func() (*object.Header, error) { return l.currentAnew(op, b.KeepAll) })
+	}
 	if err != nil {
 		l.disclaim(op)
 		return 0, err
@@ -171,8 +175,9 @@ func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
 }
 
 // claim makes op the only put of its key, waiting for the one before. Keys with
-// one placement hash count as one.
-func (l *lane) claim(b Bucket, op *putOp) error {
+// one placement hash count as one. It sets op.places to what the keydirs know of
+// the hash and returns the segments whose hints must be asked besides.
+func (l *lane) claim(b Bucket, op *putOp) (sealed []*segment, err error) {
 	for {
 		l.mu.Lock()
 		if l.loaded || l.dropped {
@@ -180,13 +185,13 @@ func (l *lane) claim(b Bucket, op *putOp) error {
 		}
 		l.mu.Unlock()
 		if err := l.load(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	defer l.mu.Unlock()
 	for {
 		if l.dropped {
-			return ErrExpired
+			return nil, ErrExpired
 		}
 		other := l.inflight[op.hash]
 		if other == nil {
@@ -196,10 +201,11 @@ func (l *lane) claim(b Bucket, op *putOp) error {
 		l.changed.Wait()
 	}
 	if err := l.adoptBucketLocked(b); err != nil {
-		return err
+		return nil, err
 	}
 	l.inflight[op.hash] = op
-	return nil
+	op.places, sealed = l.findLocked(op.places[:0], uint32(op.hash))
+	return sealed, nil
 }
 
 // disclaim ends a put that appended nothing.
@@ -218,10 +224,13 @@ func (l *lane) disclaimLocked(op *putOp) {
 
 // current returns the header of what is stored under op's key and sets op.old.
 // What is damaged counts as not there: it may be put again.
-func (l *lane) current(op *putOp, keepAll bool) (*object.Header, error) {
+func (l *lane) current(op *putOp, sealed []*segment, keepAll bool) (*object.Header, error) {
 	var err error
-	if op.places, err = l.lookup(op.places[:0], op.hash); err != nil {
+	if op.places, err = l.lookupRest(op.places, sealed, op.hash); err != nil {
 		return nil, err
+	}
+	if len(op.places) == 0 {
+		return nil, nil
 	}
 	places := op.places
 	if keepAll {
@@ -237,6 +246,15 @@ func (l *lane) current(op *putOp, keepAll bool) (*object.Header, error) {
 	}
 	op.old, op.oldHeader, op.oldVersion = at, best, best.Version()
 	return &op.oldHeader, nil
+}
+
+// currentAnew is current after what the claim found was merged away.
+func (l *lane) currentAnew(op *putOp, keepAll bool) (*object.Header, error) {
+	l.mu.RLock()
+	found, sealed := l.findLocked(op.places[:0], uint32(op.hash))
+	l.mu.RUnlock()
+	op.places = found
+	return l.current(op, sealed, keepAll)
 }
 
 // greatest returns the header with the greatest version among the records of a

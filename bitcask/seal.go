@@ -165,6 +165,9 @@ func (l *lane) freeze(active bool) []*segment {
 // in the manifest, and then forgets its keydir.
 func (l *lane) sealSegment(seg *segment) error {
 	s, end := l.store, seg.end.Load()
+	if seg.unused() {
+		return l.discard(seg)
+	}
 	if err := seg.sync(s.disk, end); err != nil {
 		s.syncFailed(seg, err)
 		return err

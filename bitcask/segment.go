@@ -36,6 +36,8 @@ type segment struct {
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
+	headerEnd int64 // bytes; of an open one whose header is in order
+
 	end    atomic.Int64 // bytes appended and whole; a multiple of 8; the sealed length at last
 	syncer segSyncer
 }

@@ -4,13 +4,13 @@ import "sync/atomic"
 
 // counters are the Disk's running counts.
 type counters struct {
-	appends, appendedBytes, records                                                 atomic.Int64
-	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                 atomic.Int64
-	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads              atomic.Int64
-	merges, mergedSegments, mergeRead, mergeWritten                                 atomic.Int64
-	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired         atomic.Int64
-	segmentsMade, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
-	merging                                                                         atomic.Bool
+	appends, appendedBytes, records                                                                atomic.Int64
+	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                atomic.Int64
+	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads                             atomic.Int64
+	merges, mergedSegments, mergeRead, mergeWritten                                                atomic.Int64
+	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired                        atomic.Int64
+	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
+	merging                                                                                        atomic.Bool
 }
 
 // Stats are counts since the Disk was opened, and what there is now.
@@ -27,6 +27,7 @@ type Stats struct {
 	Damage                     int64 // stretches set aside, see Store.Damage
 	TornTails                  int64 // cut off
 	SegmentsMade, Sealed       int64
+	SegmentsAhead              int64 // of those made, before their slot's first put
 	Recoveries                 int64 // segments scanned
 	FilesExpired, BytesExpired int64
 
@@ -67,7 +68,7 @@ func (d *Disk) Stats() Stats {
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
 		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), Merging: c.merging.Load(),
-		SegmentsMade: c.segmentsMade.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
+		SegmentsMade: c.segmentsMade.Load(), SegmentsAhead: c.segmentsAhead.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
 		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
 		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),
 	}

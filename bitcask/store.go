@@ -23,6 +23,8 @@ type Store struct {
 	lanes   map[laneID]*lane
 	listed  map[uint64]listing
 
+	recent [4]atomic.Pointer[lane] // lanes used last, by laneID.recent, found without the lock
+
 	allListed atomic.Bool // every bucket's directory has been read
 	relisted  atomic.Bool // and every slot opened, after the manifest was lost
 
@@ -53,8 +55,14 @@ func (s *Store) Partition() Partition { return s.partition }
 // lane returns the lane of that id. A missing one is made if create is set,
 // and is otherwise nil.
 func (s *Store) lane(id laneID, create bool) (*lane, error) {
+	if l := s.recent[id.recent()].Load(); l != nil && l.id == id {
+		return l, nil
+	}
 	s.mu.RLock()
 	l, done := s.lanes[id], s.listed[id.bucket] == listingDone
+	if l != nil {
+		s.recent[id.recent()].Store(l) // under the lock: it is in lanes
+	}
 	s.mu.RUnlock()
 	if l != nil || done && !create {
 		return l, nil
@@ -74,6 +82,9 @@ func (s *Store) lane(id laneID, create bool) (*lane, error) {
 	return l, nil
 }
 
+// recent is the lane's place among those used last.
+func (id laneID) recent() int { return int((id.bucket ^ uint64(id.slot)) & 3) }
+
 // lanesWhere returns the known lanes that keep accepts, in order. keep may take
 // the lane's lock.
 func (s *Store) lanesWhere(keep func(*lane) bool) []*lane {
@@ -92,7 +103,7 @@ func (s *Store) lanesWhere(keep func(*lane) bool) []*lane {
 func anyLane(*lane) bool { return true }
 
 // Slots returns the slots of a timed bucket that have files here, ascending.
-// Slots below the drop horizon are not among them.
+// Those whose files were made ahead and hold nothing, and slots below the drop horizon, are not among them.
 func (s *Store) Slots(b Bucket) ([]expiry.Slot, error) {
 	if !s.disk.gate.enter() {
 		return nil, ErrStopping
@@ -104,7 +115,7 @@ func (s *Store) Slots(b Bucket) ([]expiry.Slot, error) {
 	horizon := int64(s.evidence.horizon(b.ID))
 	var slots []expiry.Slot
 	for _, l := range s.lanesWhere(func(l *lane) bool { return l.id.bucket == b.ID && l.timed }) {
-		if l.id.slot.End(s.disk.cfg.SlotSeconds) > horizon {
+		if l.id.slot.End(s.disk.cfg.SlotSeconds) > horizon && !l.empty() {
 			slots = append(slots, l.id.slot)
 		}
 	}
