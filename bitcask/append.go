@@ -202,6 +202,7 @@ func (l *lane) ready() (*segment, error) {
 		bytes += op.size
 		careless = careless || op.sync != SyncAlways
 	}
+	l.careless = careless
 	seg := l.active
 	if seg != nil && (seg.retired || seg.syncFailed() || seg.end.Load()+bytes > l.maxBytes()) {
 		l.setActive(nil)

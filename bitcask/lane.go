@@ -47,6 +47,7 @@ type lane struct {
 	vector     [][]byte // the role's
 	nextSeq    uint32   // the role's
 	dirty      bool     // the role's: the manifest says that appends may be unsynced
+	careless   bool     // the role's: the last batch had puts that are acknowledged unsynced
 	lastPut    int64    // seconds: the caller's clock at the last append
 }
 

@@ -15,8 +15,8 @@ import (
 // timed bucket that has taken something in the slot before; the partitions of a
 // disk take turns. A put that finds none makes its own, as ever.
 //
-// A segment made ahead is listed as the slot before it is: dirty where appends
-// may be unsynced. A machine that stops between the making and the first put
+// A segment made ahead is listed as dirty where puts into the slot before it are
+// acknowledged unsynced. A machine that stops between the making and the first put
 // therefore doubts a slot that is empty, which costs replicas a comparison of
 // nothing. Until its first record the slot does not show in Store.Slots; where
 // none ever comes, sealing removes the file.
@@ -100,7 +100,7 @@ func (l *lane) habits() (b Bucket, careless bool) {
 	defer l.mu.Unlock()
 	l.takeRoleLocked()
 	defer l.releaseRoleLocked()
-	return l.bucket, l.dirty
+	return l.bucket, l.careless
 }
 
 // reserve takes the role of a lane that has no segment and nobody's attention;

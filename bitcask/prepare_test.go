@@ -41,6 +41,9 @@ func prepared(t *testing.T, policy Sync) (mem *vfs.Mem, d *Disk, s *Store, syncs
 	for _, b := range []Bucket{events, epochs, plain} {
 		mustPut(t, s, make1(t, b.synced(policy), t0, "a", t0*1e6, bytesOf(1, 100)))
 	}
+	if err := s.CleanIdle(t0 + 2*cleanAfter); err != nil { // it is what puts ask for that counts
+		t.Fatal(err)
+	}
 	if err := s.prepare(prepareAt(s.partition, t0+testSlot, testSlot) - 1); err != nil || d.Stats().SegmentsAhead != 0 {
 		t.Fatalf("too early: %d segments, %v", d.Stats().SegmentsAhead, err)
 	}

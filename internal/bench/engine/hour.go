@@ -47,11 +47,11 @@ func (r *runner) turn(policy bitcask.Sync, ahead bool) (s Sample, err error) {
 		return err
 	}
 	for i := range int64(1) << bits {
-		if err := putIn(firstEpoch, i); err != nil {
+		if err := putIn(next-1, i); err != nil {
 			return Sample{}, err
 		}
 	}
-	for now := next - 125; ahead && now < next; now += 5 {
+	for now := next - 120; ahead && now < next; now += 5 {
 		if _, err := e.disk.Maintain(now, false); err != nil {
 			return Sample{}, err
 		}
