@@ -1,6 +1,7 @@
 package bitcask
 
 import (
+	"runtime"
 	"slices"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -19,6 +20,9 @@ const (
 // policy.
 func (l *lane) appendOp(op *putOp) error {
 	l.mu.Lock()
+	if l.busy && !l.spinning && len(l.queue) == 0 && l.waiting == 0 {
+		l.spinLocked()
+	}
 	switch {
 	case l.busy && (len(l.queue) >= maxQueue || l.queueBytes+op.size > maxQueueBytes):
 		l.disclaimLocked(op)
@@ -43,6 +47,30 @@ func (l *lane) appendOp(op *putOp) error {
 		return l.syncOp(op.seg, op.offset+op.size)
 	}
 	return op.err
+}
+
+// spinRounds is how often a put looks for the role before it queues up: for
+// somewhat longer than a small write takes.
+const spinRounds = 3000
+
+// manyCPUs: somebody else can be at work while one waits actively.
+var manyCPUs = runtime.NumCPU() > 1
+
+// spinLocked waits a few microseconds for the role to become free. One put at a
+// time does so, instead of going to sleep: to be woken costs more than a small
+// write, and comes late where the processors are busy. The kernel's lock of a
+// file does the same.
+func (l *lane) spinLocked() {
+	if !manyCPUs {
+		return
+	}
+	was := l.freed.Load()
+	l.spinning = true
+	l.mu.Unlock()
+	for i := 0; i < spinRounds && l.freed.Load() == was; i++ {
+	}
+	l.mu.Lock()
+	l.spinning = false
 }
 
 // leadBatches writes the lane's batch, of which own is part, and then what has
@@ -82,6 +110,7 @@ func (l *lane) releaseRoleLocked() {
 	switch {
 	case l.waiting > 0:
 		l.busy = false
+		l.freed.Add(1)
 		l.changed.Broadcast()
 	case len(l.queue) > 0:
 		l.nextBatchLocked()
@@ -89,6 +118,7 @@ func (l *lane) releaseRoleLocked() {
 		l.batch[0].wake <- struct{}{}
 	default:
 		l.busy = false
+		l.freed.Add(1)
 	}
 }
 

@@ -20,7 +20,7 @@ type lane struct {
 	id    laneID
 	timed bool
 
-	mu       sync.RWMutex
+	mu       laneMutex
 	bucket   Bucket     // as the files or the first put say; no Type while neither has
 	changed  sync.Cond  // on mu: loading ended, the role became free, or an awaited put ended
 	loaded   bool       // segs is complete
@@ -40,7 +40,9 @@ type lane struct {
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 
 	busy       bool
-	waiting    int // goroutines that wait for the role itself, not to be led
+	spinning   bool          // a put watches for the role to become free
+	freed      atomic.Uint32 // how often it did
+	waiting    int           // goroutines that wait for the role itself, not to be led
 	queue      []*putOp
 	queueBytes int64
 	batch      []*putOp // the role's
@@ -50,6 +52,15 @@ type lane struct {
 	careless   bool     // the role's: the last batch had puts that are acknowledged unsynced
 	lastPut    int64    // seconds: the caller's clock at the last append
 }
+
+// A laneMutex is held for less than a microsecond, by readers too: they would gain
+// nothing from sharing it, and a sync.RWMutex puts to sleep whoever meets it
+// taken, to be woken behind all goroutines that are ready to run, where a
+// sync.Mutex waits actively first.
+type laneMutex struct{ sync.Mutex }
+
+func (m *laneMutex) RLock()   { m.Lock() }
+func (m *laneMutex) RUnlock() { m.Unlock() }
 
 func newLane(s *Store, id laneID) *lane {
 	l := &lane{store: s, id: id, timed: id.slot != plainSlot, inflight: map[uint64]*putOp{}}

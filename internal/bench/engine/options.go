@@ -49,6 +49,8 @@ var works = []work{
 	{"expiry", "a slot expires while puts go on; write amplification", false, runExpiry},
 	{"hour", "puts across the turn of a slot", false, runHour},
 	{"lanes", "alternatives: one file a partition, or a few append lanes a node", true, runLanes},
+	{"hints", "alternatives: hints read by pread, or mapped", true, runHints},
+	{"recycled", "alternatives: fresh, allocated and recycled blocks", true, runRecycled},
 }
 
 // Works returns the name of each work and a line about it.
