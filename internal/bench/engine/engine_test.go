@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/mayflydb/mayfly/internal/bench"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +45,7 @@ func TestQuick(t *testing.T) {
 	reported := map[string]bool{}
 	for _, c := range report.Comparisons {
 		reported[c.Work] = true
-		if c.Ratio.Median <= 0 || c.A.OpsPerSecond <= 0 || c.B.OpsPerSecond <= 0 || c.Ratio.Low > c.Ratio.High {
+		if c.Ratio.Median <= 0 || c.A.OpsPerSecond <= 0 || c.B.OpsPerSecond <= 0 || c.Ratio.Q1 > c.Ratio.Q3 {
 			t.Errorf("%s, %s: %+v", c.Work, c.Case, c)
 		}
 	}
@@ -91,28 +93,13 @@ func TestPairs(t *testing.T) {
 		t.Errorf("order %s", order.String())
 	}
 	c := r.report.Comparisons[0]
-	if c.Ratio != (Quartiles{0.5, 0.5, 0.5}) || c.CPURatio.Median != 2 || c.A.CPUPerOp != 20_000 {
+	if c.Ratio != (bench.Quartiles{Q1: 0.5, Median: 0.5, Q3: 0.5}) || c.CPURatio.Median != 2 || c.A.CPUPerOp != 20_000 {
 		t.Errorf("%+v", c)
 	}
 	broken := errors.New("broken")
 	err := r.compare(t.Context(), "x", 0, speed("a", 1), side{"b", func() (Sample, error) { return Sample{}, broken }})
 	if !errors.Is(err, broken) || len(r.report.Comparisons) != 1 {
 		t.Errorf("got %v, %d comparisons", err, len(r.report.Comparisons))
-	}
-}
-
-func TestQuartiles(t *testing.T) {
-	for _, c := range []struct {
-		in   []float64
-		want Quartiles
-	}{
-		{[]float64{3}, Quartiles{3, 3, 3}},
-		{[]float64{2, 1}, Quartiles{1.25, 1.5, 1.75}},
-		{[]float64{5, 1, 4, 2, 3}, Quartiles{2, 3, 4}},
-	} {
-		if got := quartilesOf(c.in); got != c.want {
-			t.Errorf("%v: %v, want %v", c.in, got, c.want)
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/bench"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -161,10 +162,10 @@ func (r *runner) reopen(ctx context.Context, bits uint8, slots, perSegment int64
 		}
 		firsts, alls = append(firsts, first.Seconds()*1e3), append(alls, all.Seconds()*1e3)
 	}
-	q := quartilesOf(firsts)
+	q := bench.QuartilesOf(firsts)
 	r.figure(what+"first get, warm", q.Median, "ms", 100, "")
-	r.figure(what+"first get, warm, third quartile", q.High, "ms", 0, "")
-	r.figure(what+"a get in each partition, warm", quartilesOf(alls).Median, "ms", 0, plural(1<<bits, "get"))
+	r.figure(what+"first get, warm, third quartile", q.Q3, "ms", 0, "")
+	r.figure(what+"a get in each partition, warm", bench.QuartilesOf(alls).Median, "ms", 0, plural(1<<bits, "get"))
 	live, perKey, took, err := heapOfAll(dir, bits, slots, perSegment)
 	if err != nil {
 		return 0, err

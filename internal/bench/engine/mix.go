@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/bench"
 	"github.com/mayflydb/mayfly/internal/object"
 )
 
@@ -109,7 +110,7 @@ func runMix(ctx context.Context, r *runner) error {
 		if err != nil {
 			return err
 		}
-		ratio := quartilesOf(readsSubject).Median / quartilesOf(readsFloor).Median
+		ratio := bench.Median(bench.Ratios(readsSubject, readsFloor))
 		r.figure(sizeText(c.size)+": readers beside, over the floor's", ratio, "x", 0, "")
 	}
 	return nil

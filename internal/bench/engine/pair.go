@@ -3,7 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
+
+	"github.com/mayflydb/mayfly/internal/bench"
 )
 
 // A side is one of the two that take turns.
@@ -13,8 +14,7 @@ type side struct {
 }
 
 // compare runs two sides in alternating pairs, the order swapped from pair to
-// pair, and notes what came out. perOp says that operations rather than bytes
-// are what CPU time is divided by.
+// pair, and notes what came out.
 func (r *runner) compare(ctx context.Context, what string, bar float64, floor, subject side) error {
 	var (
 		speed, cpu []float64
@@ -43,7 +43,7 @@ func (r *runner) compare(ctx context.Context, what string, bar float64, floor, s
 	}
 	r.report.Comparisons = append(r.report.Comparisons, Comparison{
 		Work: r.work, Case: what, Floor: floor.name, Subject: subject.name, Pairs: r.Pairs,
-		Ratio: quartilesOf(speed), CPURatio: quartilesOf(cpu), Bar: bar, A: sideOf(as), B: sideOf(bs),
+		Ratio: bench.QuartilesOf(speed), CPURatio: bench.QuartilesOf(cpu), Bar: bar, A: sideOf(as), B: sideOf(bs),
 	})
 	return nil
 }
@@ -55,8 +55,7 @@ func sideOf(samples []Sample) Side {
 		for i := range samples {
 			all = append(all, of(&samples[i]))
 		}
-		slices.Sort(all)
-		return quartilesOf(all).Median
+		return bench.QuartilesOf(all).Median
 	}
 	return Side{
 		OpsPerSecond: median(func(s *Sample) float64 { return s.perSecond() }),

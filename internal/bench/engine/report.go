@@ -5,20 +5,22 @@ import (
 	"io"
 	"text/tabwriter"
 	"time"
+
+	"github.com/mayflydb/mayfly/internal/bench"
 )
 
 // A Comparison is one work done by two sides in alternating pairs.
 type Comparison struct {
-	Work     string    `json:"work"`
-	Case     string    `json:"case"`
-	Floor    string    `json:"floor"`   // what it is compared with
-	Subject  string    `json:"subject"` // what is compared
-	Pairs    int       `json:"pairs"`
-	Ratio    Quartiles `json:"ratio"`     // of speeds: subject over floor
-	CPURatio Quartiles `json:"cpu_ratio"` // of CPU seconds a byte, or an operation: subject over floor
-	Bar      float64   `json:"bar"`       // what Ratio.Median should reach; 0 for none
-	A        Side      `json:"floor_side"`
-	B        Side      `json:"subject_side"`
+	Work     string          `json:"work"`
+	Case     string          `json:"case"`
+	Floor    string          `json:"floor"`   // what it is compared with
+	Subject  string          `json:"subject"` // what is compared
+	Pairs    int             `json:"pairs"`
+	Ratio    bench.Quartiles `json:"ratio"`     // of speeds: subject over floor
+	CPURatio bench.Quartiles `json:"cpu_ratio"` // of CPU seconds a byte, or an operation: subject over floor
+	Bar      float64         `json:"bar"`       // what Ratio.Median should reach; 0 for none
+	A        Side            `json:"floor_side"`
+	B        Side            `json:"subject_side"`
 }
 
 // A Side is one side's medians over the pairs.
@@ -68,8 +70,8 @@ func (r *Report) Table(w io.Writer) error {
 			bar = fmt.Sprintf("%.2f", c.Bar)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s / %s\t%.2f (%.2f..%.2f)\t%s\t%.0f / %.0f\t%.2f / %.2f\t%.2f (%.2f..%.2f)\t%.0f / %.0f\t%.0f / %.0f\t%.0f / %.0f\n",
-			c.Work, c.Case, c.Subject, c.Floor, c.Ratio.Median, c.Ratio.Low, c.Ratio.High, bar, c.B.MiBPerSecond, c.A.MiBPerSecond,
-			c.B.CPUPerGiB, c.A.CPUPerGiB, c.CPURatio.Median, c.CPURatio.Low, c.CPURatio.High, c.B.P50, c.A.P50, c.B.P99, c.A.P99, c.B.P999, c.A.P999)
+			c.Work, c.Case, c.Subject, c.Floor, c.Ratio.Median, c.Ratio.Q1, c.Ratio.Q3, bar, c.B.MiBPerSecond, c.A.MiBPerSecond,
+			c.B.CPUPerGiB, c.A.CPUPerGiB, c.CPURatio.Median, c.CPURatio.Q1, c.CPURatio.Q3, c.B.P50, c.A.P50, c.B.P99, c.A.P99, c.B.P999, c.A.P999)
 	}
 	if len(r.Figures) > 0 {
 		fmt.Fprintln(t, "\nWORK\tFIGURE\tVALUE\tUNIT\tAT MOST\tNOTE")

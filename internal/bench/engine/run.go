@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mayflydb/mayfly/internal/bench"
 )
 
 // A runner does the works of one Run and collects what they found.
@@ -110,23 +112,7 @@ func machine(dir string) string {
 	return fmt.Sprintf("%d CPUs, %s, %s, Linux %s", runtime.NumCPU(), kind, runtime.Version(), unix.ByteSliceToString(u.Release[:]))
 }
 
-// touch makes the operating system give this machine that many bytes of memory
-// now, so that the page cache finds them later.
-func (r *runner) touch(size int64) {
-	size = r.scale(size)
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) == nil {
-		size = min(size, int64(info.Freeram)*int64(info.Unit)/2)
-	}
-	const chunk = 64 << 20
-	for ; size > 0; size -= chunk {
-		b, err := unix.Mmap(-1, 0, chunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-		if err != nil {
-			return
-		}
-		defer func() { _ = unix.Munmap(b) }()
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
-	}
-}
+// touch makes the operating system give this machine that much memory, or less in
+// a quick run, so that the page cache finds it later. Where it cannot, the run is
+// slower at first.
+func (r *runner) touch(sizeBytes int64) { _ = bench.TouchMemory(r.scale(sizeBytes)) }
