@@ -216,7 +216,11 @@ func TestHandles(t *testing.T) {
 	if _, err := c.acquire(files[0]); err != errGone {
 		t.Errorf("a dropped file: %v", err)
 	}
+	before, _, _ := c.counts()
 	c.release(files[0])
+	if open, _, _ := c.counts(); open != before-1 {
+		t.Errorf("a dropped file stays open after its last use: %d open, %d before", open, before)
+	}
 	c.drop(files[19])
 	c.closeIdle()
 	if open, opened, closed := c.counts(); open != 0 || opened != closed {
