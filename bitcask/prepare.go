@@ -11,7 +11,7 @@ import (
 // The first put of a slot in a partition would have to wait for its segment: a
 // file made and synced, its directory synced, the manifest published, seven
 // system calls that wait for the disk, in every partition at once at the top of
-// the hour. So segments are made before their slot begins, by Maintain, in every
+// the hour. So, with Config.MakeAhead, Maintain makes segments before their slot begins, in every
 // timed bucket that has taken something in the slot before; the partitions of a
 // disk take turns. A put that finds none makes its own, as ever.
 //
@@ -36,7 +36,7 @@ func (s *Store) prepare(now int64) error {
 	length := s.disk.cfg.SlotSeconds
 	slot := expiry.SlotOf(now, length)
 	next := slot.End(length)
-	if now < prepareAt(s.partition, next, length) || s.disk.space.low.Load() {
+	if !s.disk.cfg.MakeAhead || now < prepareAt(s.partition, next, length) || s.disk.space.low.Load() {
 		return nil
 	}
 	type ahead struct {

@@ -37,7 +37,9 @@ func (f waitsFile) Sync() error { *f.n++; return f.File.Sync() }
 // next one has been prepared.
 func prepared(t *testing.T, policy Sync) (mem *vfs.Mem, d *Disk, s *Store, syncs *int) {
 	mem, syncs = vfs.NewMem(), new(int)
-	d, s = openAll(t, waits{mem, syncs}, testConfig())
+	cfg := testConfig()
+	cfg.MakeAhead = true
+	d, s = openAll(t, waits{mem, syncs}, cfg)
 	for _, b := range []Bucket{events, epochs, plain} {
 		mustPut(t, s, make1(t, b.synced(policy), t0, "a", t0*1e6, bytesOf(1, 100)))
 	}
@@ -163,6 +165,7 @@ func TestPrepareAt(t *testing.T) {
 
 // preparing is a script of which much happens ahead of time.
 func (l *life) preparing() error {
+	l.cfg.MakeAhead = true
 	const next, afterNext = t0 + testSlot, t0 + 2*testSlot
 	steps := []func() error{
 		l.open,
