@@ -36,6 +36,8 @@ type lane struct {
 	inflight map[uint64]*putOp
 
 	hasCondemned atomic.Bool // a segment's condemned is not empty
+	unread       atomic.Bool // a segment has a rescan, or had one
+	rescanAt     int64       // seconds: when the next one is made
 
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 
@@ -151,7 +153,7 @@ func (l *lane) lookupSealed(dst []place, seg *segment, hash uint32) ([]place, er
 			return dst, nil
 		}
 		if err != errGone {
-			if err := l.unseal(seg, hint, err); err != nil {
+			if err := l.hintFailed(seg, hint, err); err != nil {
 				return dst, err
 			}
 		}

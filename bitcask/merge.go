@@ -265,12 +265,13 @@ func (l *lane) candidates(now int64) (all []mergeCandidate, segs []*segment) {
 }
 
 // mayReap reports whether tombstones of the lane may go at all: no file that was
-// taken out of use is still there, and none that may come back is missing.
+// taken out of use is still there, none that may come back is missing, and all that
+// the others hold is known.
 func (l *lane) mayReap() bool {
 	l.mu.RLock()
-	buried := len(l.buried) > 0
+	waits := len(l.buried) > 0 || slices.ContainsFunc(l.segs, func(seg *segment) bool { return seg.rescan != nil })
 	l.mu.RUnlock()
-	return !buried && !l.store.evidence.doubted(l.id)
+	return !waits && !l.store.evidence.doubted(l.id)
 }
 
 // survey finds out, within the tokens, how much of the segments that were loaded

@@ -70,6 +70,9 @@ func (l *lane) openAll(found []segID) (segs []*segment, bucket Bucket, err error
 			continue
 		}
 		if err != nil {
+			for _, seg := range append(segs, seg) {
+				l.closeFiles(seg)
+			}
 			return nil, Bucket{}, err
 		}
 		if b.Type != "" {
@@ -84,6 +87,14 @@ func (l *lane) openAll(found []segID) (segs []*segment, bucket Bucket, err error
 		}
 	}
 	return segs, bucket, nil
+}
+
+// closeFiles closes the files of a segment that does not come into use.
+func (l *lane) closeFiles(seg *segment) {
+	l.store.disk.handles.drop(&seg.data)
+	if hint := seg.sealed.Load(); hint != nil {
+		l.store.disk.handles.drop(&hint.file)
+	}
 }
 
 // open brings one segment into use. It returns the bucket as the segment's
@@ -115,6 +126,7 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
 		return plain, nil
 	}
+	unread := unreadable(err)
 	if !vfs.IsNotExist(err) || sealedSaid {
 		s.noteDamage(Damage{File: hintName(seg.data.name), What: err.Error()}, l.id, 0)
 	}
@@ -126,15 +138,19 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	case said.suspect || !listed:
 		trust = trustNothing
 	}
-	b, err := l.recover(seg, size, trust)
+	// The hint of a disk that cannot be read now may list what a scan of it misses.
+	b, err := l.recover(seg, size, trust, unread)
+	seg.retired = seg.retired || unread // a hint that may be good again must stay its last word
 	switch {
+	case err != nil && err != errNeverUsed:
+		s.doubtUnread(seg, err)
 	case err != nil:
 	case !listed:
 		// A crash came before its first record, or the manifest was lost. What the
 		// manifest does not list takes no further record.
 		seg.retired = true
 		s.evidence.setLater(seg.id, segRecord{state: segDirty})
-	case said.suspect:
+	case said.suspect && seg.rescan == nil:
 		said.suspect = false
 		s.evidence.setLater(seg.id, said)
 	}
@@ -168,7 +184,10 @@ func (d *Disk) openHint(name string) (*sealedHint, error) {
 // recover builds a segment's keydir by scanning size bytes of it. Damage is
 // listed and skipped. Unless it was sealed once, the segment may end in a put
 // that was never finished: this torn tail is cut off.
-func (l *lane) recover(seg *segment, size int64, tr trust) (Bucket, error) {
+//
+// Where the disk fails to read, the slot is doubted, and the segment is used with
+// what was found and scanned again later; if strict, that is an error and no more.
+func (l *lane) recover(seg *segment, size int64, tr trust, strict bool) (Bucket, error) {
 	s := l.store
 	f, err := s.disk.handles.acquire(&seg.data)
 	if err != nil {
@@ -176,7 +195,7 @@ func (l *lane) recover(seg *segment, size int64, tr trust) (Bucket, error) {
 	}
 	defer s.disk.handles.release(&seg.data)
 	s.disk.stats.recoveries.Add(1)
-	sc := &scanner{f: f, end: size, values: tr == trustNothing || s.evidence.doubted(l.id)}
+	sc := &scanner{f: f, end: size, values: tr == trustNothing || s.evidence.doubted(l.id), strict: strict}
 	h, err := readSegHeader(f, size)
 	if err == nil {
 		err = s.checkHeader(&h, seg.id)
@@ -188,11 +207,26 @@ func (l *lane) recover(seg *segment, size int64, tr trust) (Bucket, error) {
 		if _, listed := s.evidence.segment(seg.id); neverUsed(listed, size) {
 			return Bucket{}, errNeverUsed
 		}
+		if unreadable(err) {
+			sc.failed(err)
+		}
 		seg.retired = true
 		sc.pos = min(size, segHeaderMin) // no record lies before it
 		s.noteDamage(Damage{File: seg.data.name, Bytes: sc.pos, What: err.Error()}, l.id, ReasonDamage)
 	}
-	end := l.rebuild(seg, sc, h.bucket, tr)
+	end := int64(0)
+	if !strict || sc.fault == nil {
+		end = l.rebuild(seg, sc, h.bucket, tr)
+	}
+	if sc.fault != nil {
+		if strict {
+			return Bucket{}, diskError(object.NotDone, "reading "+s.disk.fs.Path(seg.data.name), sc.fault)
+		}
+		s.doubtUnread(seg, sc.fault)
+		seg.retired = true // and so its tail is left alone
+		seg.rescan = &rescan{size: size, trust: tr}
+		l.unread.Store(true)
+	}
 	seg.generation = sc.generation
 	seg.end.Store(end)
 	if end < size && tr != trustSealed && !seg.retired {
@@ -231,7 +265,7 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 		}
 		last := st.offset+st.size >= sc.end
 		switch {
-		case st.kind == wholeRecord && l.reinsert(op, &st, b):
+		case st.kind == wholeRecord && l.reinsert(op, &st, b, sc):
 		case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
 			// What was acknowledged of an unsynced tail, the manifest's dirty mark
 			// accounts for.
@@ -247,7 +281,7 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 
 // reinsert lists a record found by a scan, unless it is in the wrong place. As
 // when it was put, it replaces a lesser version of its key.
-func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) bool {
+func (l *lane) reinsert(op *putOp, st *stretch, b Bucket, sc *scanner) bool {
 	h := &st.header
 	op.hash, op.version = l.store.disk.cfg.Hash(h.Type, h.Bucket, h.Key), h.Version()
 	op.offset, op.size = st.offset, alignUp(st.size)
@@ -267,46 +301,29 @@ func (l *lane) reinsert(op *putOp, st *stretch, b Bucket) bool {
 	op.old = place{}
 	keepAll := b.KeepAll || b.Type == "" && h.Kind == object.Delta
 	if !keepAll {
-		l.findOlder(op, h)
+		if err := l.findOlder(op, h); err != nil {
+			sc.failed(err)
+		}
 	}
 	l.insert(op, keepAll)
 	return true
 }
 
-// findOlder sets op.old to the place in op's segment of a record with h's key.
-func (l *lane) findOlder(op *putOp, h *object.Header) {
+// findOlder sets op.old to the place in op's segment of a record with h's key. An
+// error says that the disk failed to read one that may be it.
+func (l *lane) findOlder(op *putOp, h *object.Header) (fault error) {
 	for loc := range op.seg.keydir.find(uint32(op.hash)) {
 		at := place{op.seg, loc}
 		old, _, err := l.store.disk.readHead(at, &op.scratch)
 		if err == nil && string(old.Key) == string(h.Key) {
 			op.old, op.oldVersion, op.oldHeader.Kind = at, old.Version(), old.Kind
-			return
+			return nil
+		}
+		if errors.Is(err, object.CodeDisk) {
+			fault = err
 		}
 	}
-}
-
-// unseal goes back to a keydir, for a segment whose hint cannot be used. The
-// segment is sealed again with a new hint in time.
-func (l *lane) unseal(seg *segment, hint *sealedHint, cause error) error {
-	s := l.store
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.takeRoleLocked()
-	defer l.releaseRoleLocked()
-	if seg.keydir != nil || l.dropped || seg.sealed.Load() != hint {
-		return nil
-	}
-	l.mu.Unlock()
-	s.noteDamage(Damage{File: hint.file.name, What: cause.Error()}, l.id, 0)
-	fresh := newSegment(seg.id, s.partition)
-	_, err := l.recover(fresh, seg.end.Load(), trustSealed)
-	s.disk.handles.drop(&fresh.data)
-	l.mu.Lock()
-	if err != nil {
-		return err
-	}
-	seg.keydir, seg.sums, seg.retired = fresh.keydir, fresh.sums, true
-	return nil
+	return fault
 }
 
 // readSegHeader reads a segment's header from a file of that size.

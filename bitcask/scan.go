@@ -37,11 +37,13 @@ type scanner struct {
 	typ, name  string // the bucket's; "": not known
 	values     bool   // check values too
 	padding    bool   // and the padding behind them
+	strict     bool   // end at the first stretch the disk cannot read
 	pos        int64
 
 	window     []byte // bytes of the file from at on
 	at         int64
-	unreadable int // stretches in a row that could not be read
+	unreadable int   // stretches in a row that could not be read
+	fault      error // the first error of the disk itself: what it hides, a later scan may find
 }
 
 const (
@@ -52,7 +54,7 @@ const (
 )
 
 // next returns the next stretch; ok is false at the end. What the disk cannot
-// read is a damaged part like others.
+// read is a damaged part like others, unless the scanner is strict.
 func (s *scanner) next() (st stretch, ok bool) {
 	if s.pos >= s.end {
 		return stretch{}, false
@@ -64,12 +66,24 @@ func (s *scanner) next() (st stretch, ok bool) {
 		st.size = until - s.pos
 	}
 	if err != nil {
+		s.failed(err)
+		if s.strict && s.fault != nil {
+			return stretch{}, false
+		}
 		st = s.giveUp(err)
 	} else {
 		s.unreadable = 0
 	}
 	s.pos += st.size
 	return st, true
+}
+
+// failed remembers that the disk did not give what it may give later. A file that
+// is shorter than it should be is not such a case.
+func (s *scanner) failed(err error) {
+	if s.fault == nil && err != io.ErrUnexpectedEOF {
+		s.fault = err
+	}
 }
 
 // giveUp returns the stretch at pos that the disk could not read.

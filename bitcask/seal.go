@@ -102,7 +102,7 @@ func (s *Store) unsealedLanes() ([]*lane, error) {
 	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state.open() }) {
 		listed[id.laneID] = true
 	}
-	return s.lanesWhere(func(l *lane) bool { return listed[l.id] || l.hasKeydir() }), errors.Join(faults...)
+	return s.lanesWhere(func(l *lane) bool { return listed[l.id] || l.hasKeydir() || l.unread.Load() }), errors.Join(faults...)
 }
 
 func (l *lane) hasKeydir() bool {
@@ -116,9 +116,10 @@ func (l *lane) sealIfDue(now int64) (int, error) {
 	l.mu.RLock()
 	due = due && l.lastPut+l.store.disk.cfg.SealAfterSeconds <= now
 	l.mu.RUnlock()
-	if !due && !l.hasKeydir() {
+	if !due && !l.hasKeydir() && !l.unread.Load() {
 		return 0, nil // not loaded, and not to be loaded before its time
 	}
+	l.rescanDue(now)
 	return l.seal(due)
 }
 
@@ -143,7 +144,8 @@ func (l *lane) seal(active bool) (sealed int, err error) {
 }
 
 // freeze returns the segments to seal; nothing is appended to them any more. A
-// segment whose sync has failed is never sealed: nothing vouches for its bytes.
+// segment whose sync has failed is never sealed: nothing vouches for its bytes. One
+// that could not be read whole is not sealed yet: its hint would lack records.
 func (l *lane) freeze(active bool) []*segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +156,7 @@ func (l *lane) freeze(active bool) []*segment {
 	}
 	var frozen []*segment
 	for _, seg := range l.segs {
-		if seg != l.active && seg.keydir != nil && seg.end.Load() >= segHeaderMin && !l.dropped && !seg.syncFailed() {
+		if seg != l.active && seg.keydir != nil && seg.end.Load() >= segHeaderMin && !l.dropped && !seg.syncFailed() && seg.rescan == nil {
 			frozen = append(frozen, seg)
 		}
 	}

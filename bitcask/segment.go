@@ -17,7 +17,8 @@ import (
 //	sealed   synced, its hint is on disk; no keydir
 //
 // A sealed segment whose hint turns out to be damaged is scanned and is frozen
-// again.
+// again. One that the disk could not read whole, see rescan.go, is not sealed
+// before it could.
 type segment struct {
 	id         segID
 	generation uint32
@@ -29,6 +30,8 @@ type segment struct {
 
 	plain    plainSegment // of a plain bucket
 	buriedAt int64        // seconds; of a plain bucket, see lane.bury
+
+	rescan *rescan // it is to be scanned again; nil mostly
 
 	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
 

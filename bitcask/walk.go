@@ -142,7 +142,7 @@ func (l *lane) locations(seg *segment) ([]location, error) {
 			return nil, nil
 		case !open:
 			if all, err = l.store.disk.readHint(hint); err != nil && err != errGone {
-				err = l.unseal(seg, hint, err)
+				err = l.hintFailed(seg, hint, err)
 				if err != nil {
 					return nil, err
 				}
@@ -210,6 +210,9 @@ func (l *lane) sumsOf(seg *segment) (minutes, error) {
 	l.mu.RUnlock()
 	hint := seg.sealed.Load()
 	f, err := l.store.disk.handles.acquire(&hint.file)
+	if unreadable(err) {
+		return nil, l.hintFailed(seg, hint, err)
+	}
 	if err != nil {
 		return nil, readError(l.store.disk, place{seg: seg}, err)
 	}
@@ -218,7 +221,7 @@ func (l *lane) sumsOf(seg *segment) (minutes, error) {
 	if err == nil {
 		return m, nil
 	}
-	if err := l.unseal(seg, hint, err); err != nil {
+	if err := l.hintFailed(seg, hint, err); err != nil {
 		return nil, err
 	}
 	l.mu.RLock()
