@@ -126,8 +126,8 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
 		return plain, nil
 	}
-	unread := unreadable(err)
-	if !vfs.IsNotExist(err) || sealedSaid {
+	unread, hinted := unreadable(err), !vfs.IsNotExist(err)
+	if hinted || sealedSaid {
 		s.noteDamage(Damage{File: hintName(seg.data.name), What: err.Error()}, l.id, 0)
 	}
 	trust := trustAll
@@ -140,7 +140,7 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	}
 	// The hint of a disk that cannot be read now may list what a scan of it misses.
 	b, err := l.recover(seg, size, trust, unread)
-	seg.retired = seg.retired || unread // a hint that may be good again must stay its last word
+	seg.retired = seg.retired || hinted // what is appended behind its hint would be lost if that were read right next time
 	switch {
 	case err != nil && err != errNeverUsed:
 		s.doubtUnread(seg, err)
