@@ -69,7 +69,9 @@ func sameValue(a, b *object.Header) bool {
 	return a.Checksum == b.Checksum && a.ValueBytes == b.ValueBytes
 }
 
-// repairRow adds to a row what it lacks of another replica's.
+// repairRow adds to a row what it lacks of another replica's. While the slot is in
+// doubt that is what its records lack: the row in the cache may have what was lost
+// since with a record, and would be without it after a restart.
 func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec object.Record) (Ack, error) {
 	theirs, err := v.parseDelta(r, &rec)
 	if err != nil {
@@ -82,7 +84,16 @@ func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec
 	}
 	defer v.set.rows.release(cached)
 	have, _, _ := cached.read()
-	lacking := index.Lacking(have, theirs)
+	news := index.Lacking(have, theirs)
+	lacking := news
+	if v.doubted(r, v.set.slotOf(r, epoch)) {
+		stored, err := v.storedRow(r, hash, epoch, now, rec.Key)
+		if err != nil {
+			v.set.counters.failed.Add(1)
+			return 0, err
+		}
+		lacking = index.Lacking(stored, theirs)
+	}
 	if lacking.Empty() {
 		return Known, nil
 	}
@@ -91,11 +102,23 @@ func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec
 		return 0, err
 	}
 	defer delta.Release()
-	ack, err := v.putDelta(cached, r, hash, epoch, now, delta, lacking)
+	ack, err := v.putDelta(cached, r, hash, epoch, now, delta, news)
 	if err == nil {
 		v.set.counters.repaired.Add(1)
 	}
 	return ack, err
+}
+
+// storedRow returns what the records of a row that can be read say, whatever the
+// cache has.
+func (v *Vnode) storedRow(r *rules, hash uint64, epoch int64, now time.Time, key []byte) (index.Row, error) {
+	var rows index.Accumulator
+	err := v.eachDelta(r, hash, epoch, now, key, func(_ *object.Record, row index.Row, fault error) {
+		if fault == nil {
+			rows.Add(row)
+		}
+	})
+	return rows.Row(), err
 }
 
 // Buckets returns the buckets of which something is stored here.
@@ -184,15 +207,15 @@ func (v *Vnode) pageRows(now time.Time, r *rules, slot expiry.Slot, from uint64,
 	for i := 0; i < len(rows); {
 		at, more := rows[i].position, i < pageRowsMost
 		for ; i < len(rows) && rows[i].position == at; i++ {
-			row, _, err := v.readRow(r, rows[i].hash, rows[i].key.Epoch, now, []byte(rows[i].text))
+			digest, found, err := v.pagedDigest(r, slot, now, &rows[i])
 			if err != nil {
 				return from, damaged, v.slotError(r, slot, err)
 			}
-			if row.State != Found {
+			if !found {
 				continue
 			}
 			h := object.Header{Kind: object.Delta, Type: []byte(r.Type), Bucket: []byte(r.Name), Key: []byte(rows[i].text)}
-			more = visit(at, &h, row.Row.Digest()) && more
+			more = visit(at, &h, digest) && more
 		}
 		if !more {
 			return at + 1, damaged, nil
@@ -201,18 +224,32 @@ func (v *Vnode) pageRows(now time.Time, r *rules, slot expiry.Slot, from uint64,
 	return bitcask.PageEnd, damaged, nil
 }
 
-// putDelta appends a delta to a row that is in the cache.
-func (v *Vnode) putDelta(cached *row, r *rules, hash uint64, epoch int64, now time.Time, rec object.Record, delta index.Row) (Ack, error) {
-	if !cached.reserve(delta) {
+// pagedDigest returns the digest of a row as a page shows it: while the slot is in
+// doubt that of its records, see repairRow.
+func (v *Vnode) pagedDigest(r *rules, slot expiry.Slot, now time.Time, p *pagedRow) (digest object.Digest, found bool, err error) {
+	if v.doubted(r, slot) {
+		row, err := v.storedRow(r, p.hash, p.key.Epoch, now, []byte(p.text))
+		return row.Digest(), !row.Empty(), err
+	}
+	a, _, err := v.readRow(r, p.hash, p.key.Epoch, now, []byte(p.text))
+	if err != nil || a.State != Found {
+		return object.Digest{}, false, err
+	}
+	return a.Row.Digest(), true, nil
+}
+
+// putDelta appends a delta to a row that is in the cache, which lacks news of it.
+func (v *Vnode) putDelta(cached *row, r *rules, hash uint64, epoch int64, now time.Time, rec object.Record, news index.Row) (Ack, error) {
+	if !cached.reserve(news) {
 		return 0, v.refuse(object.Errorf(object.CodeTooLarge, object.NotDone,
 			"the index row %q would outgrow %d bytes: put fewer and larger blobs", rec.Key, index.MaxRowBytes))
 	}
 	ack, err := v.put(r, hash, epoch, now, rec)
 	if err != nil {
-		cached.release(delta)
+		cached.release(news)
 		return 0, err
 	}
-	cached.add(delta, rec.TimestampMicros)
+	cached.add(news, rec.TimestampMicros)
 	return ack, nil
 }
 

@@ -248,3 +248,37 @@ func TestCompleteInSlots(t *testing.T) {
 		t.Errorf("complete in %v", complete)
 	}
 }
+
+// TestRepairInDoubt: while a slot is in doubt, what the disk lacks is shown and
+// taken, though the cache has it: the doubt ends when the other replicas have
+// nothing more to give, and then a restart must lose nothing.
+func TestRepairInDoubt(t *testing.T) {
+	disk := newFakeDisk(testSlotSeconds, func(uint64) int64 { return 0 })
+	n := newNode(t, 0, func(func(uint64) int64) system { return &fakeSystem{disk} })
+	n.append(noonRow, deltaOf(t, noon.Unix(), 1))
+	n.append(noonRow, deltaOf(t, noon.Unix(), 2))
+	n.wantRow(noonRow, suffix(1), suffix(2)) // in the cache
+	store, id, slot := disk.stores[ring.Partition{}], uint64(bucket.IDOf(bucket.DefaultType, bucket.Epochs)), expiry.SlotOf(noon.Unix(), testSlotSeconds)
+	lost := store.buckets[id]
+	lost.records = lost.records[:1]
+	store.doubts = []bitcask.Doubt{{Bucket: id, Slot: slot, Reason: bitcask.ReasonDamage}}
+
+	both := deltaOf(t, noon.Unix(), 1, 2)
+	shown := func() string { return n.pagesOf(bucket.Epochs, slot, 10)[noonRow.String()] }
+	if got, want := shown(), fmt.Sprint(object.Version{}, deltaOf(t, noon.Unix(), 1).Digest()); got != want {
+		t.Errorf("the page shows %s, want %s, which is what the disk has", got, want)
+	}
+	rec, err := EncodeDelta(noonRow, both, noon.UnixMicro())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Release()
+	n.want("what the disk lacks", n.repair(rec, object.Version{}), "stored")
+	n.want("the same again", n.repair(rec, object.Version{}), "known")
+	if got, want := shown(), fmt.Sprint(object.Version{}, both.Digest()); got != want {
+		t.Errorf("the page shows %s, want %s", got, want)
+	}
+	store.doubts = nil
+	n.restart()
+	n.wantRow(noonRow, suffix(1), suffix(2))
+}

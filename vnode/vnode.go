@@ -223,15 +223,17 @@ func (v *Vnode) complete(r *rules, epoch int64) bool {
 }
 
 func (v *Vnode) completeIn(r *rules, slot expiry.Slot) bool {
-	if !v.Since().Covers(slot) {
-		return false
-	}
+	return v.Since().Covers(slot) && !v.doubted(r, slot)
+}
+
+// doubted reports whether the engine may have lost something of a slot.
+func (v *Vnode) doubted(r *rules, slot expiry.Slot) bool {
 	for _, d := range v.store.Doubts() {
 		if d.All || d.Bucket == r.engine.ID && d.Slot == slot {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // plainSlot is what the engine calls the slot of a plain bucket.
