@@ -198,7 +198,7 @@ func TestReadFaultsEverywhere(t *testing.T) {
 	l.hurtHints(t)
 	stride := 1
 	if testing.Short() || raceEnabled {
-		stride = 7
+		stride = 17
 	}
 	for _, burst := range []int{1, 3, 80} {
 		for k, seen := 0, 1; seen > k; k += stride {
