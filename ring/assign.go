@@ -46,10 +46,7 @@ func previousOwners(nodes []Node, width uint8, prev *Ring) [][]int {
 	if prev == nil {
 		return rows
 	}
-	index := make(map[NodeID]int, len(nodes))
-	for i, node := range nodes {
-		index[node.ID] = i
-	}
+	index := indexOf(nodes)
 	for i := range rows {
 		first, _ := Partition{width, uint32(i)}.Range()
 		for _, id := range prev.Owners(prev.PartitionOf(first)) {

@@ -82,10 +82,12 @@ func (r *Ring) AppendBinary(dst []byte) ([]byte, error) {
 		dst = append(dst, byte(len(node.Zone)))
 		dst = append(dst, node.Zone...)
 	}
-	dst = slices.Grow(dst, 2*len(r.owners)+sumSize)
-	for _, id := range r.owners {
-		i, _ := r.index(id)
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(i))
+	dst = slices.Grow(dst, 2*r.n<<r.bits+sumSize)
+	index := indexOf(r.nodes)
+	for _, block := range r.blocks {
+		for _, id := range block {
+			dst = binary.LittleEndian.AppendUint16(dst, uint16(index[id]))
+		}
 	}
 	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:])), nil
 }

@@ -88,6 +88,15 @@ func (n Node) Validate() error {
 	return nil
 }
 
+// indexOf returns where in nodes each id is.
+func indexOf(nodes []Node) map[NodeID]int {
+	index := make(map[NodeID]int, len(nodes))
+	for i, node := range nodes {
+		index[node.ID] = i
+	}
+	return index
+}
+
 // plain reports whether s fits its field and is text without control characters.
 func plain(s string) bool {
 	if len(s) > MaxNameBytes || !utf8.ValidString(s) {

@@ -24,14 +24,17 @@ var ErrRing = errors.New("not a valid ring")
 // A Ring gives each of its 2^Bits partitions N owners. It is immutable.
 //
 // Invariants: 0 <= bits <= MaxBits; 1 <= n <= len(nodes); nodes are valid and
-// ascending by id; owners has n entries a partition, in order of preference,
-// all of them members and no two of one partition the same.
+// ascending by id; a partition has n owners, in order of preference, all of
+// them members and no two of them the same.
 type Ring struct {
 	bits   uint8
 	n      int
 	nodes  []Node
-	owners []NodeID // those of partition p are owners[p*n : (p+1)*n]
+	blocks [][]NodeID // owners of 2^blockBits partitions behind one another, n of each
 }
+
+// Rings that differ in a few partitions share the blocks of all others.
+const blockBits = 4
 
 // newRing makes a ring from indexes into nodes, n a partition, and checks all
 // of its invariants. It keeps nodes and copies the owners out of rows.
@@ -42,7 +45,8 @@ func newRing(bits uint8, n int, nodes []Node, rows []uint16) (*Ring, error) {
 	if len(rows) != n<<bits {
 		return nil, fmt.Errorf("%d owners for 2^%d partitions of %d: %w", len(rows), bits, n, ErrRing)
 	}
-	r := &Ring{bits: bits, n: n, nodes: nodes, owners: make([]NodeID, len(rows))}
+	r := &Ring{bits: bits, n: n, nodes: nodes}
+	owners := make([]NodeID, len(rows))
 	for i, index := range rows {
 		if int(index) >= len(nodes) {
 			return nil, fmt.Errorf("partition %v: owner %d of %d nodes: %w", r.partition(i/n), index, len(nodes), ErrRing)
@@ -50,9 +54,15 @@ func newRing(bits uint8, n int, nodes []Node, rows []uint16) (*Ring, error) {
 		if slices.Contains(rows[i-i%n:i], index) {
 			return nil, fmt.Errorf("partition %v: node %v owns it twice: %w", r.partition(i/n), nodes[index].ID, ErrRing)
 		}
-		r.owners[i] = nodes[index].ID
+		owners[i] = nodes[index].ID
 	}
+	r.blocks = intoBlocks(owners, n)
 	return r, nil
+}
+
+// intoBlocks cuts the owners of all partitions, n of each, into blocks.
+func intoBlocks(owners []NodeID, n int) [][]NodeID {
+	return slices.Collect(slices.Chunk(owners, n<<blockBits))
 }
 
 // checkShape checks everything of a ring but its owners.
@@ -117,8 +127,13 @@ func (r *Ring) Owners(p Partition) []NodeID {
 	if p.Bits != r.bits || p.Prefix >= 1<<r.bits {
 		panic(fmt.Sprintf("ring: BUG: partition %v of a ring of 2^%d", p, r.bits))
 	}
-	i := int(p.Prefix) * r.n
-	return r.owners[i : i+r.n : i+r.n]
+	return r.row(p.Prefix)
+}
+
+// row returns the owners of the partition with this prefix.
+func (r *Ring) row(prefix uint32) []NodeID {
+	i := int(prefix&(1<<blockBits-1)) * r.n
+	return r.blocks[prefix>>blockBits][i : i+r.n : i+r.n]
 }
 
 // Owns reports whether the node is an owner of the partition.
