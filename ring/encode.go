@@ -31,31 +31,12 @@ import (
 //	              nodes, all different, in order of preference
 //	…       8     xxhash64 of all before
 //
-// A history is the cluster's slot length and its rings, in format 1:
-//
-//	offset  size  field
-//	0       4     magic "MFRH"
-//	4       1     format, 1
-//	5       3     zero
-//	8       4     era of the version
-//	12      8     index of the version
-//	20      8     length of a slot in seconds, 1..2^63-1
-//	28      4     number of rings, 1..1024
-//	32      …     the rings, ascending by slot:
-//	                 8  first slot it counts for, signed
-//	                 4  c, length of the ring
-//	                 c  the ring, as above
-//	…       8     xxhash64 of all before
-//
 // Nothing may follow. A decoder accepts exactly what an encoder can write.
 const (
-	ringMagic    = "MFRG"
-	historyMagic = "MFRH"
-	format       = 1
-	sumSize      = 8 // bytes of the checksum behind both
-
-	ringHeaderSize    = 12
-	historyHeaderSize = 32
+	ringMagic      = "MFRG"
+	ringFormat     = 1
+	ringHeaderSize = 12
+	sumSize        = 8 // bytes of the checksum behind a ring or a history
 )
 
 var (
@@ -71,16 +52,11 @@ var (
 func (r *Ring) AppendBinary(dst []byte) ([]byte, error) {
 	start := len(dst)
 	dst = append(dst, ringMagic...)
-	dst = append(dst, format, r.bits, byte(r.n), 0)
+	dst = append(dst, ringFormat, r.bits, byte(r.n), 0)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(r.nodes)))
 	dst = append(dst, 0, 0)
 	for _, node := range r.nodes {
-		dst = append(dst, node.ID[:]...)
-		dst = binary.LittleEndian.AppendUint32(dst, node.Weight)
-		dst = append(dst, byte(len(node.Name)))
-		dst = append(dst, node.Name...)
-		dst = append(dst, byte(len(node.Zone)))
-		dst = append(dst, node.Zone...)
+		dst = appendNode(dst, node)
 	}
 	dst = slices.Grow(dst, 2*r.n<<r.bits+sumSize)
 	index := indexOf(r.nodes)
@@ -92,13 +68,22 @@ func (r *Ring) AppendBinary(dst []byte) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:])), nil
 }
 
+func appendNode(dst []byte, n Node) []byte {
+	dst = append(dst, n.ID[:]...)
+	dst = binary.LittleEndian.AppendUint32(dst, n.Weight)
+	dst = append(dst, byte(len(n.Name)))
+	dst = append(dst, n.Name...)
+	dst = append(dst, byte(len(n.Zone)))
+	return append(dst, n.Zone...)
+}
+
 // MarshalBinary returns the ring's bytes. The error is always nil.
 func (r *Ring) MarshalBinary() ([]byte, error) { return r.AppendBinary(nil) }
 
 // UnmarshalRing returns the ring whose bytes b is, whole. It keeps nothing of
 // b. Errors wrap ErrCorrupt, ErrFormat or ErrRing.
 func UnmarshalRing(b []byte) (*Ring, error) {
-	body, err := openDocument(b, ringMagic, ringHeaderSize)
+	body, err := openDocument(b, ringMagic, ringFormat, ringHeaderSize)
 	if err != nil {
 		return nil, fmt.Errorf("ring: %w", err)
 	}
@@ -128,58 +113,9 @@ func UnmarshalRing(b []byte) (*Ring, error) {
 	return r, nil
 }
 
-// AppendBinary appends the history's bytes to dst. The error is always nil.
-func (h *History) AppendBinary(dst []byte) ([]byte, error) {
-	start := len(dst)
-	dst = append(dst, historyMagic...)
-	dst = append(dst, format, 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, h.version.Era)
-	dst = binary.LittleEndian.AppendUint64(dst, h.version.Index)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.slotSeconds))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h.entries)))
-	for _, e := range h.entries {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(e.from))
-		dst = append(dst, 0, 0, 0, 0) // the length is filled in below
-		ringStart := len(dst)
-		dst, _ = e.ring.AppendBinary(dst)
-		binary.LittleEndian.PutUint32(dst[ringStart-4:], uint32(len(dst)-ringStart))
-	}
-	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:])), nil
-}
-
-// MarshalBinary returns the history's bytes. The error is always nil.
-func (h *History) MarshalBinary() ([]byte, error) { return h.AppendBinary(nil) }
-
-// UnmarshalHistory returns the history whose bytes b is, whole. It keeps
-// nothing of b. Errors wrap ErrCorrupt, ErrFormat or ErrRing.
-func UnmarshalHistory(b []byte) (*History, error) {
-	body, err := openDocument(b, historyMagic, historyHeaderSize)
-	if err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
-	d := decoder{rest: body}
-	d.zeroes(3)
-	v := Version{Era: d.uint32(), Index: d.uint64()}
-	slotSeconds := int64(d.uint64())
-	count := d.uint32()
-	var entries []entry
-	for i := uint32(0); i < count && i < MaxRings && !d.failed; i++ {
-		from := int64(d.uint64())
-		r, err := UnmarshalRing(d.take(int(d.uint32())))
-		if err != nil {
-			return nil, fmt.Errorf("history: ring %d of %d: %w", i+1, count, err)
-		}
-		entries = append(entries, entry{from, r})
-	}
-	if d.failed || len(d.rest) != 0 || len(entries) != int(count) {
-		return nil, fmt.Errorf("history: lengths do not add up: %w", ErrCorrupt)
-	}
-	return newHistory(v, slotSeconds, entries)
-}
-
 // openDocument checks magic, format and checksum and returns what is between
 // the format and the checksum: at least headerSize-5 bytes.
-func openDocument(b []byte, magic string, headerSize int) ([]byte, error) {
+func openDocument(b []byte, magic string, format byte, headerSize int) ([]byte, error) {
 	if len(b) >= 5 && string(b[:4]) == magic && b[4] != format {
 		return nil, fmt.Errorf("format %d, this program knows format %d: %w", b[4], format, ErrFormat)
 	}

@@ -37,6 +37,13 @@ func goldenHistory(t testing.TB) *History {
 	if h, err = h.Append(Version{2, 7}, 489948, goldenRing(t)); err != nil {
 		t.Fatal(err)
 	}
+	h, short, err := h.Replace(Version{2, 8}, Replacement{
+		Out: NodeID{0: 0xff, 15: 2}, Reason: Leaving, From: 489948, Until: 489950, Unwritten: 489950,
+		Candidates: []Node{{ID: NodeID{0: 0x80, 15: 3}, Name: "w", Zone: "b", Weight: 2}},
+	})
+	if err != nil || short != nil {
+		t.Fatal(short, err)
+	}
 	return h
 }
 
@@ -55,9 +62,10 @@ const (
 `
 
 	goldenHistoryBytes = `
-	4d465248 01 000000                  // MFRH, format 1, 0
-	02000000 0700000000000000           // version 2.7
-	100e000000000000 02000000           // slots of 3600 s, 2 rings
+	4d465248 02 000000                  // MFRH, format 2, 0
+	02000000 0800000000000000           // version 2.8
+	100e000000000000                    // slots of 3600 s
+	02000000 01000000                   // 2 rings, 1 amendment
 	0000000000000000 2d000000           // from slot 0 on, 45 bytes:
 	4d465247 01 00 01 00                // MFRG, format 1, 0 bits, 1 owner, 0
 	0100 0000                           // 1 node, 0
@@ -74,7 +82,21 @@ const (
 	04030201 04 73c3bc64 00             // weight 0x01020304, "süd", no zone
 	0000 0100 0100 0000                 // owners of 2-0, 2-1, 2-2, 2-3
 	5e414095ed8077b1                    // xxhash64
-	9b55faa0cd352db8                    // xxhash64
+	dc79070000000000 de79070000000000   // amended from slot 489948 until slot 489950
+	02 00 0100 02000000                 // leaving, a source, 1 successor, 2 moves
+	ff000000000000000000000000000002    // who is replaced
+	80000000000000000000000000000003    // the successor's id
+	02000000 01 77 01 62                // weight 2, "w", zone "b"
+	01000000 0000 01 00                 // 2-1: to the first successor, pending, 0
+	02000000 0000 01 00                 // 2-2
+	02 000000                           // plain data is handed over in pieces of 2 bits, 0
+	01000000                            // 1 newcomer:
+	ff000000000000000000000000000002    // its id
+	02000000 01000000 02000000          // 2 pieces, 2-1 and 2-2
+	01000000                            // 1 source:
+	00000000000000000000000000000001    // its id
+	02000000 01000000 02000000          // 2 pieces
+	113326d317a3ba5a                    // xxhash64
 `
 )
 
@@ -119,7 +141,7 @@ func TestGoldenBytesDecode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Version() != (Version{2, 7}) || h.SlotSeconds() != 3600 || h.Len() != 2 {
+	if h.Version() != (Version{2, 8}) || h.SlotSeconds() != 3600 || h.Len() != 2 {
 		t.Errorf("version %v, slots of %d s, %d rings", h.Version(), h.SlotSeconds(), h.Len())
 	}
 	if h.At(489947) == h.At(489948) || h.At(489948).Bits() != 2 {
@@ -218,7 +240,12 @@ func TestHostileRings(t *testing.T) {
 }
 
 func TestHostileHistories(t *testing.T) {
-	const first = 32 // offset of the first ring's slot
+	// Offsets of the first ring's slot, the amendment, its successor and moves,
+	// and the handover.
+	const first, amendment = 36, 36 + 12 + 45 + 12 + 82
+	const successor = amendment + 24 + 16
+	const move = successor + 24
+	const plain = move + 16
 	for _, c := range []struct {
 		name   string
 		change func(b []byte)
@@ -235,6 +262,40 @@ func TestHostileHistories(t *testing.T) {
 		{"rings out of order", func(b []byte) { binary.LittleEndian.PutUint64(b[first:], 489948) }, ErrRing},
 		{"a ring that never ends", func(b []byte) { b[first+11] = 255 }, ErrCorrupt},
 		{"a ring longer than the rest", func(b []byte) { b[first+12+45+8]++ }, ErrCorrupt},
+		{"more amendments", func(b []byte) { b[32] = 2 }, ErrCorrupt},
+		{"fewer amendments", func(b []byte) { b[32] = 0 }, ErrCorrupt},
+		{"four thousand million amendments", func(b []byte) { b[32], b[33], b[34], b[35] = 255, 255, 255, 255 }, ErrCorrupt},
+		{"an amendment from before the first ring", func(b []byte) { b[amendment+7] = 0x80 }, ErrRing},
+		{"an amendment of the other ring", func(b []byte) { b[amendment+2] = 0 }, ErrRing},
+		{"an amendment of no slots", func(b []byte) { b[amendment+8] = 0xdc }, ErrRing},
+		{"an amendment for no reason", func(b []byte) { b[amendment+16] = 0 }, ErrRing},
+		{"an amendment for a new reason", func(b []byte) { b[amendment+16] = 6 }, ErrRing},
+		{"an amendment that replaces and fills", func(b []byte) { b[amendment+16] = 5 }, ErrRing},
+		{"a fill of some partitions", func(b []byte) { b[amendment+16] = 5; clear(b[amendment+24 : successor]) }, ErrRing},
+		{"half a flag", func(b []byte) { b[amendment+17] = 2 }, ErrCorrupt},
+		{"no successors", func(b []byte) { b[amendment+18] = 0 }, ErrCorrupt},
+		{"65535 successors", func(b []byte) { b[amendment+18], b[amendment+19] = 255, 255 }, ErrCorrupt},
+		{"no moves", func(b []byte) { b[amendment+20] = 0 }, ErrCorrupt},
+		{"four thousand million moves", func(b []byte) { b[amendment+23] = 255 }, ErrCorrupt},
+		{"the replaced is no owner", func(b []byte) { b[amendment+24] = 1 }, ErrRing},
+		{"the successor is the replaced", func(b []byte) { copy(b[successor:successor+16], b[amendment+24:]) }, ErrRing},
+		{"a successor without id", func(b []byte) { clear(b[successor : successor+16]) }, ErrNode},
+		{"a move of a partition that is not there", func(b []byte) { b[move+8] = 4 }, ErrRing},
+		{"a move of another's partition", func(b []byte) { b[move+8] = 3 }, ErrRing},
+		{"a move twice", func(b []byte) { b[move+8] = 1 }, ErrRing},
+		{"a move to nobody", func(b []byte) { b[move+4] = 1 }, ErrCorrupt},
+		{"a move half pending", func(b []byte) { b[move+6] = 2 }, ErrCorrupt},
+		{"a move's reserved byte", func(b []byte) { b[move+7] = 1 }, ErrCorrupt},
+		{"plain data in fewer pieces than partitions", func(b []byte) { b[plain] = 1 }, ErrRing},
+		{"plain data in 2^17 pieces", func(b []byte) { b[plain] = 17 }, ErrRing},
+		{"plain data's reserved byte", func(b []byte) { b[plain+1] = 1 }, ErrCorrupt},
+		{"a newcomer that owns nothing", func(b []byte) { b[plain+8] = 1 }, ErrRing},
+		{"a newcomer for nothing", func(b []byte) { clear(b[plain+24 : plain+28]) }, ErrCorrupt},
+		{"a newcomer's piece twice", func(b []byte) { b[plain+32] = 1 }, ErrRing},
+		{"a newcomer's piece that is not there", func(b []byte) { b[plain+32] = 5 }, ErrRing},
+		{"four thousand million pieces", func(b []byte) { b[plain+27] = 255 }, ErrCorrupt},
+		{"a source without newcomer", func(b []byte) { b[plain+len(b[plain:])-12] = 3 }, ErrRing},
+		{"a source that is an owner", func(b []byte) { copy(b[plain+40:plain+56], b[plain+8:]) }, ErrRing},
 		{"a ring of nothing", func(b []byte) { clear(b[first+8 : first+12]) }, ErrCorrupt},
 		{"a ring of another format", func(b []byte) { b[first+12+4] = 2 }, ErrFormat},
 		{"a damaged ring", func(b []byte) { b[first+12+5] = 1 }, ErrCorrupt},
@@ -272,6 +333,12 @@ func TestUnknownFormatIsSaid(t *testing.T) {
 	const want = "ring: format 2, this program knows format 1: unknown ring format"
 	if _, err := UnmarshalRing(b); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
+	}
+	b = fromHex(t, goldenHistoryBytes)
+	b[4] = 1
+	const wantHistory = "history: format 1, this program knows format 2: unknown ring format"
+	if _, err := UnmarshalHistory(b); err == nil || err.Error() != wantHistory {
+		t.Errorf("%v, want %s", err, wantHistory)
 	}
 }
 

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -11,14 +12,20 @@ import (
 const MaxRings = 1024
 
 // A History is the rings of a cluster, each counting from a slot on until the
-// next one does. For a timed object the ring of its slot counts, for a plain
-// one the newest. It is immutable.
+// next one does, and their amendments. For a timed object the ring of its slot
+// counts, as amended for that slot; for a plain one the newest ring, as it was
+// made. It is immutable.
 //
-// Invariants: slotSeconds >= 1; 1 to MaxRings rings; from strictly ascending.
+// Invariants: slotSeconds >= 1; 1 to MaxRings rings; from strictly ascending;
+// amendments are valid, and none is from before the first ring.
 type History struct {
 	version     Version
 	slotSeconds int64
 	entries     []entry
+	amendments  []*Amendment // in the order of their agreement
+	plain       handover     // of plain data, to the newest ring's owners
+
+	spans []span // made of entries and amendments
 }
 
 type entry struct {
@@ -26,25 +33,89 @@ type entry struct {
 	ring *Ring
 }
 
+// A span is slots with the same owners: from its own first to the next span's.
+type span struct {
+	from    int64
+	ring    *Ring // as amended
+	sources map[uint32][]NodeID
+	entry   int // the index of the ring it is of
+}
+
 // NewHistory returns the history of a new cluster: one ring that counts for
 // all slots of this length, which never changes again. Errors wrap ErrRing.
 func NewHistory(v Version, slotSeconds int64, first *Ring) (*History, error) {
-	return newHistory(v, slotSeconds, []entry{{0, first}})
+	return newHistory(&History{version: v, slotSeconds: slotSeconds, entries: []entry{{0, first}}})
 }
 
-func newHistory(v Version, slotSeconds int64, entries []entry) (*History, error) {
+// newHistory checks all invariants of h, which is new, and makes its spans.
+func newHistory(h *History) (*History, error) {
 	switch {
-	case slotSeconds < 1:
-		return nil, fmt.Errorf("history: slots of %d seconds: %w", slotSeconds, ErrRing)
-	case len(entries) == 0 || len(entries) > MaxRings:
-		return nil, fmt.Errorf("history: %d rings, want 1 to %d: %w", len(entries), MaxRings, ErrRing)
+	case h.slotSeconds < 1:
+		return nil, fmt.Errorf("history: slots of %d seconds: %w", h.slotSeconds, ErrRing)
+	case len(h.entries) == 0 || len(h.entries) > MaxRings:
+		return nil, fmt.Errorf("history: %d rings, want 1 to %d: %w", len(h.entries), MaxRings, ErrRing)
+	case len(h.amendments) > MaxAmendments:
+		return nil, fmt.Errorf("history: %d amendments, want at most %d: %w", len(h.amendments), MaxAmendments, ErrRing)
 	}
-	for i := 1; i < len(entries); i++ {
-		if before, from := entries[i-1].from, entries[i].from; from <= before {
+	for i := 1; i < len(h.entries); i++ {
+		if before, from := h.entries[i-1].from, h.entries[i].from; from <= before {
 			return nil, fmt.Errorf("history: a ring from slot %d after one from slot %d: %w", from, before, ErrRing)
 		}
 	}
-	return &History{v, slotSeconds, entries}, nil
+	for i, a := range h.amendments {
+		if err := a.validate(); err != nil {
+			return nil, fmt.Errorf("history: amendment %d of %d: %w", i+1, len(h.amendments), err)
+		}
+		if a.From < h.entries[0].from {
+			return nil, fmt.Errorf("history: amendment %d of %d is from slot %d, the first ring from slot %d: %w", i+1, len(h.amendments), a.From, h.entries[0].from, ErrRing)
+		}
+	}
+	if err := h.plain.validate(h.Newest()); err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	if err := h.makeSpans(); err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	return h, nil
+}
+
+// makeSpans works out who owns what in which slots.
+func (h *History) makeSpans() error {
+	byEntry := make([][]*Amendment, len(h.entries))
+	for _, a := range h.amendments {
+		i := h.entryAt(a.From)
+		byEntry[i] = append(byEntry[i], a)
+	}
+	left := int64(maxAmendedCost)
+	for i, e := range h.entries {
+		end := h.endOf(i)
+		bounds := []int64{e.from}
+		for _, a := range byEntry[i] {
+			bounds = append(bounds, a.From, a.Until)
+		}
+		slices.Sort(bounds)
+		for _, from := range slices.Compact(bounds) {
+			if from >= end {
+				break
+			}
+			var inForce []*Amendment
+			for _, a := range byEntry[i] {
+				if a.counts(from) {
+					inForce = append(inForce, a)
+				}
+			}
+			if len(inForce) == 0 {
+				h.spans = append(h.spans, span{from, e.ring, nil, i})
+				continue
+			}
+			r, sources, err := e.ring.amend(inForce, &left)
+			if err != nil {
+				return err
+			}
+			h.spans = append(h.spans, span{from, r, sources, i})
+		}
+	}
+	return nil
 }
 
 // Version returns the version of the agreed state this history belongs to.
@@ -53,9 +124,10 @@ func (h *History) Version() Version { return h.version }
 // SlotSeconds returns the length of the cluster's slots.
 func (h *History) SlotSeconds() int64 { return h.slotSeconds }
 
-// For returns the ring that counts for an object, and the object's partition
-// in it. hash is its placement hash, epoch the second in its key if its bucket
-// is timed; of an object in a plain bucket the epoch does not matter.
+// For returns the ring that counts for an object, as amended, and the object's
+// partition in it. hash is its placement hash, epoch the second in its key if
+// its bucket is timed; of an object in a plain bucket the epoch does not
+// matter. It does not allocate.
 func (h *History) For(timed bool, hash uint64, epoch int64) (*Ring, Partition) {
 	r := h.Newest()
 	if timed {
@@ -67,73 +139,127 @@ func (h *History) For(timed bool, hash uint64, epoch int64) (*Ring, Partition) {
 // SlotOf returns the slot of an epoch: the quotient, rounded down.
 func (h *History) SlotOf(epoch int64) int64 {
 	slot := epoch / h.slotSeconds
-	if epoch%h.slotSeconds < 0 {
+	if epoch < slot*h.slotSeconds {
 		slot--
 	}
 	return slot
 }
 
-// At returns the ring that counts for timed objects of the slot. For slots
-// before the first ring's that is the first: what was there has expired, or
-// never was.
-func (h *History) At(slot int64) *Ring { return h.entries[h.at(slot)].ring }
+// At returns the ring that counts for timed objects of the slot, as amended.
+// For slots before the first ring's that is the first: what was there has
+// expired, or never was.
+func (h *History) At(slot int64) *Ring { return h.spans[h.spanAt(slot)].ring }
 
-// at returns the index of the last entry that starts at or before the slot.
-func (h *History) at(slot int64) int {
-	i, found := slices.BinarySearchFunc(h.entries, slot, func(e entry, slot int64) int {
-		if e.from < slot {
-			return -1
+// Sources returns the nodes that are no owners of a partition in a slot and
+// still hold what owners may lack, in the order in which they were replaced.
+// The partition must be one of the ring At(slot). The slice must not be
+// changed.
+func (h *History) Sources(slot int64, p Partition) []NodeID {
+	s := &h.spans[h.spanAt(slot)]
+	if p.Bits != s.ring.bits {
+		panic(fmt.Sprintf("ring: BUG: partition %v of a ring of 2^%d", p, s.ring.bits))
+	}
+	return s.sources[p.Prefix]
+}
+
+// spanAt returns the index of the last span that starts at or before the slot:
+// most often it is the last one.
+func (h *History) spanAt(slot int64) int {
+	low, high := 0, len(h.spans)-1
+	if h.spans[high].from <= slot {
+		return high
+	}
+	for low < high-1 { // spans[high] starts after the slot
+		if middle := int(uint(low+high) / 2); h.spans[middle].from <= slot {
+			low = middle
+		} else {
+			high = middle
 		}
-		if e.from > slot {
-			return 1
-		}
-		return 0
-	})
+	}
+	return low
+}
+
+// entryAt returns the index of the last ring that starts at or before the slot.
+func (h *History) entryAt(slot int64) int {
+	i, found := slices.BinarySearchFunc(h.entries, slot, func(e entry, slot int64) int { return cmp.Compare(e.from, slot) })
 	if found {
 		return i
 	}
 	return max(0, i-1)
 }
 
-// Newest returns the ring that counts for plain objects.
+// endOf returns the first slot that a ring does not count for.
+func (h *History) endOf(entry int) int64 {
+	if entry+1 < len(h.entries) {
+		return h.entries[entry+1].from
+	}
+	return Forever
+}
+
+// Newest returns the ring that counts for plain objects: the last one, without
+// its amendments.
 func (h *History) Newest() *Ring { return h.entries[len(h.entries)-1].ring }
 
-// Len returns the number of rings.
+// Len returns the number of rings, each counted once however it is amended.
 func (h *History) Len() int { return len(h.entries) }
 
-// All yields each ring with the first slot it counts for, oldest first.
+// All yields each ring with the first slot it counts for, oldest first; one
+// that is amended as often as its owners change.
 func (h *History) All() iter.Seq2[int64, *Ring] {
 	return func(yield func(int64, *Ring) bool) {
-		for _, e := range h.entries {
-			if !yield(e.from, e.ring) {
+		for _, s := range h.spans {
+			if !yield(s.from, s.ring) {
 				return
 			}
 		}
 	}
 }
 
+// Amendments yields the amendments in the order of their agreement. They must
+// not be changed.
+func (h *History) Amendments() iter.Seq[*Amendment] { return slices.Values(h.amendments) }
+
 // Append returns a later history, of version v, in which r counts from a slot
-// on that is after the last ring's. h stays as it is. Errors wrap ErrRing.
+// on that is after the last ring's. Owners of plain data that r leaves out
+// become sources. h stays as it is. Errors wrap ErrRing.
 func (h *History) Append(v Version, from int64, r *Ring) (*History, error) {
-	if err := h.checkSuccessor(v); err != nil {
+	next, err := h.successor(v)
+	if err != nil {
 		return nil, err
 	}
-	return newHistory(v, h.slotSeconds, append(slices.Clone(h.entries), entry{from, r}))
+	next.plain = h.plain.to(h.Newest(), r)
+	next.entries = append(slices.Clone(h.entries), entry{from, r})
+	return newHistory(next)
 }
 
-// Trim returns a later history, of version v, without the rings that count for
-// no slot from oldest on. The newest ring stays in any case. h stays as it is.
-// Errors wrap ErrRing.
+// Trim returns a later history, of version v, without the rings and amendments
+// that count for no slot from oldest on. The newest ring stays in any case.
+// For earlier slots the owners may be others then. h stays as it is. Errors
+// wrap ErrRing.
 func (h *History) Trim(v Version, oldest int64) (*History, error) {
-	if err := h.checkSuccessor(v); err != nil {
+	next, err := h.successor(v)
+	if err != nil {
 		return nil, err
 	}
-	return newHistory(v, h.slotSeconds, slices.Clone(h.entries[h.at(oldest):]))
+	first := h.entryAt(oldest)
+	next.entries = slices.Clone(h.entries[first:])
+	next.amendments = nil
+	for _, a := range h.amendments {
+		if a.Until <= oldest || a.From < next.entries[0].from {
+			continue
+		}
+		if a.From < oldest { // it may build upon one that goes
+			a = a.during(oldest, a.Until)
+		}
+		next.amendments = append(next.amendments, a)
+	}
+	return newHistory(next)
 }
 
-func (h *History) checkSuccessor(v Version) error {
+// successor returns a copy of h of a later version, without its spans.
+func (h *History) successor(v Version) (*History, error) {
 	if !h.version.Before(v) {
-		return fmt.Errorf("history: version %v after %v: %w", v, h.version, ErrRing)
+		return nil, fmt.Errorf("history: version %v after %v: %w", v, h.version, ErrRing)
 	}
-	return nil
+	return &History{version: v, slotSeconds: h.slotSeconds, entries: h.entries, amendments: h.amendments, plain: h.plain}, nil
 }

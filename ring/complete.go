@@ -1,0 +1,112 @@
+package ring
+
+import "slices"
+
+// A Completion says that a node has all of a partition: every record that the
+// nodes whose place it took could have acknowledged.
+type Completion struct {
+	Node      NodeID
+	Partition Partition // of any bits
+	Plain     bool      // of plain data; else of timed data in slots
+	From      int64     // the first slot
+	Until     int64     // the first slot it says nothing of; Forever
+}
+
+// Complete returns a later history, of version v, without the sources that
+// nobody needs any more. A completion counts for the replacements whose slots
+// it spans, whole. h stays as it is. Errors wrap ErrRing.
+func (h *History) Complete(v Version, completions ...Completion) (*History, error) {
+	next, err := h.successor(v)
+	if err != nil {
+		return nil, err
+	}
+	next.amendments = slices.Clone(h.amendments)
+	owned := make([]bool, len(next.amendments)) // copies of ours
+	settle := func(i, move int) {
+		if !owned[i] {
+			a := *next.amendments[i]
+			a.Moves = slices.Clone(a.Moves)
+			next.amendments[i], owned[i] = &a, true
+		}
+		next.amendments[i].Moves[move].Pending = false
+	}
+	for _, c := range completions {
+		if c.Plain {
+			next.plain = next.plain.completed(c.Node, c.Partition)
+			continue
+		}
+		for i, a := range h.amendments {
+			if c.From > a.From || c.Until < h.untilOf(a) {
+				continue
+			}
+			width := h.entries[h.entryAt(a.From)].ring.bits
+			for j, m := range a.Moves {
+				if m.Pending && m.In == c.Node && (Partition{width, m.Prefix}).within(c.Partition) {
+					settle(i, j)
+				}
+			}
+		}
+	}
+	for more := true; more; { // whoever was replaced before it was complete
+		more = false
+		for i, a := range next.amendments {
+			for j, m := range a.Moves {
+				if m.Pending && next.succeeded(i, m) {
+					settle(i, j)
+					a, more = next.amendments[i], true
+				}
+			}
+		}
+	}
+	return newHistory(next)
+}
+
+// untilOf returns the first slot an amendment does not count for, the end of
+// its ring considered.
+func (h *History) untilOf(a *Amendment) int64 { return min(a.Until, h.endOf(h.entryAt(a.From))) }
+
+// succeeded reports whether others took the place of a move's node in all of
+// its amendment's slots, and have all they must.
+func (h *History) succeeded(i int, m Move) bool {
+	a := h.amendments[i]
+	slot, until := a.From, h.untilOf(a)
+	for slot < until {
+		next := slot
+		for _, b := range h.amendments[i+1:] {
+			if b.Out != m.In || !b.counts(slot) || h.entryAt(b.From) != h.entryAt(a.From) {
+				continue
+			}
+			k, found := slices.BinarySearchFunc(b.Moves, m.Prefix, func(m Move, prefix uint32) int { return int(m.Prefix) - int(prefix) })
+			if found && !b.Moves[k].Pending {
+				next = max(next, h.untilOf(b))
+			}
+		}
+		if next == slot {
+			return false
+		}
+		slot = next
+	}
+	return true
+}
+
+// within reports whether p lies in q, whole.
+func (p Partition) within(q Partition) bool { return q.Bits <= p.Bits && p.Overlaps(q) }
+
+// Newcomers returns the owners of a partition in a slot that are not known yet
+// to have all they must, in the order of the amendments. The partition must be
+// one of the ring At(slot).
+func (h *History) Newcomers(slot int64, p Partition) (nodes []NodeID) {
+	owners := h.At(slot).Owners(p)
+	entry := h.spans[h.spanAt(slot)].entry
+	for _, a := range h.amendments {
+		if !a.counts(slot) || h.entryAt(a.From) != entry {
+			continue
+		}
+		for _, m := range a.Moves {
+			if m.Prefix == p.Prefix && m.Pending && slices.Contains(owners, m.In) {
+				nodes = append(nodes, m.In)
+			}
+		}
+	}
+	return nodes
+}

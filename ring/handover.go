@@ -1,0 +1,180 @@
+package ring
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A handover is what is still to be copied of plain data, which belongs to the
+// newest ring from the moment it is agreed. Partitions of rings with different
+// bits nest, so it counts in pieces of the finest of them.
+//
+// Invariants: newcomers own a partition of the newest ring, and sources do
+// not; where there is a source, there is a newcomer. Both are ascending by
+// node; bits is 0 if there are none.
+type handover struct {
+	bits      uint8
+	newcomers []holding // may lack something
+	sources   []holding // no owners any more; kept until there is no newcomer
+}
+
+// A holding is the pieces in which a node is a newcomer or a source.
+type holding struct {
+	node     NodeID
+	prefixes []uint32 // ascending, at least one
+}
+
+// to returns the handover once next has taken the place of prev. Who owns in
+// next and did not in prev is a newcomer; who owned and does not any more is a
+// source. Where owners only become fewer, all that stay are newcomers: an
+// acknowledged put need not be on each of them.
+func (h handover) to(prev, next *Ring) handover {
+	bits := max(h.bits, prev.bits, next.bits)
+	if h.empty() {
+		bits = max(prev.bits, next.bits)
+	}
+	newcomers, sources := perPiece(h.newcomers, h.bits, bits), perPiece(h.sources, h.bits, bits)
+	for piece := range uint32(1) << bits {
+		before, after := prev.row(piece>>(bits-prev.bits)), next.row(piece>>(bits-next.bits))
+		var lacking, holding []NodeID
+		for _, id := range after {
+			if !slices.Contains(before, id) || slices.Contains(newcomers[piece], id) {
+				lacking = append(lacking, id)
+			}
+		}
+		for _, id := range append(sources[piece], before...) {
+			if !slices.Contains(after, id) && !slices.Contains(holding, id) {
+				holding = append(holding, id)
+			}
+		}
+		if len(holding) > 0 && len(lacking) == 0 {
+			lacking = after
+		}
+		newcomers[piece], sources[piece] = lacking, holding
+	}
+	return newHandover(bits, newcomers, sources)
+}
+
+// completed returns the handover once the node has all of the partition.
+func (h handover) completed(node NodeID, p Partition) handover {
+	newcomers, sources := perPiece(h.newcomers, h.bits, h.bits), perPiece(h.sources, h.bits, h.bits)
+	for piece := range newcomers {
+		if h.inside(piece, p) {
+			newcomers[piece] = slices.DeleteFunc(newcomers[piece], func(id NodeID) bool { return id == node })
+		}
+		if len(newcomers[piece]) == 0 {
+			delete(sources, piece)
+		}
+	}
+	return newHandover(h.bits, newcomers, sources)
+}
+
+// lost returns the handover once nothing can be had of the node any more.
+func (h handover) lost(node NodeID) handover {
+	h.sources = slices.DeleteFunc(slices.Clone(h.sources), func(s holding) bool { return s.node == node })
+	if h.empty() {
+		return handover{}
+	}
+	return h
+}
+
+func (h handover) empty() bool { return len(h.newcomers) == 0 && len(h.sources) == 0 }
+
+// inside reports whether a piece lies in the partition, whole.
+func (h handover) inside(piece uint32, p Partition) bool {
+	return p.Bits <= h.bits && piece>>(h.bits-p.Bits) == p.Prefix
+}
+
+// overlapping returns the nodes that hold any piece that overlaps p.
+func (h handover) overlapping(holdings []holding, p Partition) (nodes []NodeID) {
+	for _, held := range holdings {
+		if slices.ContainsFunc(held.prefixes, func(piece uint32) bool { return Partition{h.bits, piece}.Overlaps(p) }) {
+			nodes = append(nodes, held.node)
+		}
+	}
+	return nodes
+}
+
+// perPiece returns the nodes of each piece, in pieces of other, finer bits.
+func perPiece(holdings []holding, from, to uint8) map[uint32][]NodeID {
+	nodes := map[uint32][]NodeID{}
+	for _, held := range holdings {
+		for _, prefix := range held.prefixes {
+			for i := range uint32(1) << (to - from) {
+				piece := prefix<<(to-from) | i
+				nodes[piece] = append(nodes[piece], held.node)
+			}
+		}
+	}
+	return nodes
+}
+
+func newHandover(bits uint8, newcomers, sources map[uint32][]NodeID) handover {
+	h := handover{bits, perNode(newcomers), perNode(sources)}
+	if h.empty() {
+		return handover{}
+	}
+	return h
+}
+
+func perNode(nodes map[uint32][]NodeID) (holdings []holding) {
+	pieces := map[NodeID][]uint32{}
+	for piece, ids := range nodes {
+		for _, id := range ids {
+			pieces[id] = append(pieces[id], piece)
+		}
+	}
+	for id, prefixes := range pieces {
+		slices.Sort(prefixes)
+		holdings = append(holdings, holding{id, prefixes})
+	}
+	slices.SortFunc(holdings, func(a, b holding) int { return a.node.Compare(b.node) })
+	return holdings
+}
+
+// validate checks the invariants against the newest ring. Errors wrap ErrRing.
+func (h handover) validate(newest *Ring) error {
+	switch {
+	case h.bits > MaxBits || h.empty() && h.bits != 0:
+		return fmt.Errorf("plain data handed over in 2^%d pieces: %w", h.bits, ErrRing)
+	case h.empty():
+		return nil
+	case h.bits < newest.bits:
+		return fmt.Errorf("plain data handed over in 2^%d pieces, the ring has 2^%d partitions: %w", h.bits, newest.bits, ErrRing)
+	}
+	lacking := map[uint32]bool{}
+	for _, role := range []struct {
+		holdings []holding
+		owner    bool
+	}{{h.newcomers, true}, {h.sources, false}} {
+		for i, held := range role.holdings {
+			if len(held.prefixes) == 0 || held.node.IsZero() || i > 0 && role.holdings[i-1].node.Compare(held.node) >= 0 {
+				return fmt.Errorf("plain data handed over: node %v is there twice, out of order or for nothing: %w", held.node, ErrRing)
+			}
+			for j, piece := range held.prefixes {
+				if piece>>h.bits != 0 || j > 0 && held.prefixes[j-1] >= piece {
+					return fmt.Errorf("plain data handed over: prefix %x of 2^%d is out of order: %w", piece, h.bits, ErrRing)
+				}
+				owner := slices.Contains(newest.row(piece>>(h.bits-newest.bits)), held.node)
+				if owner != role.owner || !owner && !lacking[piece] {
+					return fmt.Errorf("plain data handed over: node %v has no such part in %v: %w", held.node, Partition{h.bits, piece}, ErrRing)
+				}
+				lacking[piece] = true
+			}
+		}
+	}
+	return nil
+}
+
+// PlainSources returns the nodes that do not own the partition in the newest
+// ring and still hold plain data of it that owners may lack, ascending. The
+// partition may be of any bits.
+func (h *History) PlainSources(p Partition) []NodeID {
+	return h.plain.overlapping(h.plain.sources, p)
+}
+
+// PlainNewcomers returns the owners in the newest ring that are not known yet
+// to have all plain data of the partition, ascending.
+func (h *History) PlainNewcomers(p Partition) []NodeID {
+	return h.plain.overlapping(h.plain.newcomers, p)
+}
