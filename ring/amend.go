@@ -261,11 +261,16 @@ func sortedNodes(nodes []Node) []Node {
 	return nodes
 }
 
-// nameOf returns the name of a member of any ring, or its id.
+// nameOf returns the name of whoever is or was an owner, or the id.
 func (h *History) nameOf(id NodeID) string {
 	for i := range slices.Backward(h.spans) {
 		if node, found := h.spans[i].ring.Node(id); found {
 			return fmt.Sprintf("%q", node.Name)
+		}
+	}
+	for _, a := range h.amendments { // one that came and went
+		if i := slices.IndexFunc(a.Nodes, func(n Node) bool { return n.ID == id }); i >= 0 {
+			return fmt.Sprintf("%q", a.Nodes[i].Name)
 		}
 	}
 	return id.String()

@@ -121,11 +121,6 @@ func (a *Amendment) during(from, until int64) *Amendment {
 	return &b
 }
 
-// pending reports whether the successors may lack anything.
-func (a *Amendment) pending() bool {
-	return slices.ContainsFunc(a.Moves, func(m Move) bool { return m.Pending })
-}
-
 // An amended is a ring with amendments in the making. It shares the blocks of
 // the ring it began as that no move touches.
 type amended struct {

@@ -49,11 +49,11 @@ func (h *History) Complete(v Version, completions ...Completion) (*History, erro
 	}
 	for more := true; more; { // whoever was replaced before it was complete
 		more = false
-		for i, a := range next.amendments {
-			for j, m := range a.Moves {
+		for i := range next.amendments {
+			for j, m := range next.amendments[i].Moves {
 				if m.Pending && next.succeeded(i, m) {
 					settle(i, j)
-					a, more = next.amendments[i], true
+					more = true
 				}
 			}
 		}

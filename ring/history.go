@@ -221,7 +221,9 @@ func (h *History) Amendments() iter.Seq[*Amendment] { return slices.Values(h.ame
 
 // Append returns a later history, of version v, in which r counts from a slot
 // on that is after the last ring's. Owners of plain data that r leaves out
-// become sources. h stays as it is. Errors wrap ErrRing.
+// become sources. Amendments of the ring before end there: a node that is down
+// owns in r, until it is replaced in it as well. h stays as it is. Errors wrap
+// ErrRing.
 func (h *History) Append(v Version, from int64, r *Ring) (*History, error) {
 	next, err := h.successor(v)
 	if err != nil {
@@ -229,6 +231,7 @@ func (h *History) Append(v Version, from int64, r *Ring) (*History, error) {
 	}
 	next.plain = h.plain.to(h.Newest(), r)
 	next.entries = append(slices.Clone(h.entries), entry{from, r})
+	next.amendments = slices.DeleteFunc(slices.Clone(h.amendments), func(a *Amendment) bool { return a.From >= from })
 	return newHistory(next)
 }
 
