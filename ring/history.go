@@ -137,13 +137,7 @@ func (h *History) For(timed bool, hash uint64, epoch int64) (*Ring, Partition) {
 }
 
 // SlotOf returns the slot of an epoch: the quotient, rounded down.
-func (h *History) SlotOf(epoch int64) int64 {
-	slot := epoch / h.slotSeconds
-	if epoch < slot*h.slotSeconds {
-		slot--
-	}
-	return slot
-}
+func (h *History) SlotOf(epoch int64) int64 { return slotOf(epoch, h.slotSeconds) }
 
 // At returns the ring that counts for timed objects of the slot, as amended.
 // For slots before the first ring's that is the first: what was there has
