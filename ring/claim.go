@@ -28,11 +28,14 @@ func (c Constraint) String() string {
 	return fmt.Sprintf("constraint %d", uint8(c))
 }
 
+// MarshalText returns what String returns.
+func (c Constraint) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // A Shortfall says which constraint the nodes at hand do not allow a ring to
 // hold, and why, in a sentence for the operator.
 type Shortfall struct {
-	Constraint Constraint
-	Why        string
+	Constraint Constraint `json:"constraint"`
+	Why        string     `json:"why"`
 }
 
 // String returns the constraint and why.

@@ -63,6 +63,18 @@ func (p Partition) String() string {
 	return string(p.AppendTo(make([]byte, 0, len("16-ffff"))))
 }
 
+// MarshalText returns what String returns.
+func (p Partition) MarshalText() ([]byte, error) { return p.AppendTo(nil), nil }
+
+// UnmarshalText accepts what MarshalText returns, and nothing else.
+func (p *Partition) UnmarshalText(text []byte) error {
+	parsed, err := ParsePartition(string(text))
+	if err == nil {
+		*p = parsed
+	}
+	return err
+}
+
 // AppendTo appends the partition's name to dst.
 func (p Partition) AppendTo(dst []byte) []byte {
 	const digits = "0123456789abcdef"

@@ -199,6 +199,28 @@ func (s *shares) roundNodes(p pool, nodes []int, total uint64, held []int) {
 	}
 }
 
+// fair returns the share of each node before rounding, in partitions.
+func (s *shares) fair() []float64 {
+	fair := make([]float64, len(s.nodes))
+	set := func(p pool, nodes []int) {
+		for _, i := range nodes {
+			whole, rest := s.nodeShare(p, i)
+			fair[i] = float64(whole)
+			if rest > 0 {
+				fair[i] += float64(rest) / float64(p.weight)
+			}
+		}
+	}
+	common := s.fillZones() // zones stay full
+	set(common, common.nodes)
+	for i := range s.zones {
+		if z := &s.zones[i]; z.full {
+			set(s.fill(z.nodes, s.perRow*s.q), z.nodes)
+		}
+	}
+	return fair
+}
+
 // A part is a number not yet rounded: whole + rest/d, with one d for all that
 // are rounded together.
 type part struct {
