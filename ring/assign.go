@@ -17,11 +17,13 @@ type assignment struct {
 	*shares
 	bits  uint8
 	rows  [][]int // of each partition, the nodes
-	count []int   // of each node, the rows it is in
+	in    [][]int // of each node, the rows it is in, ascending
+	count []int   // of each node, how many these are
+	spare int     // a node that may be rounded down for one that a search finds, -1: none
 }
 
 func newAssignment(s *shares, width uint8) *assignment {
-	a := &assignment{shares: s, bits: width, rows: make([][]int, 1<<width), count: make([]int, len(s.nodes))}
+	a := &assignment{shares: s, bits: width, rows: make([][]int, 1<<width), in: make([][]int, len(s.nodes)), count: make([]int, len(s.nodes)), spare: -1}
 	for row := range a.rows {
 		a.rows[row] = make([]int, 0, s.n)
 	}
@@ -91,16 +93,21 @@ func (a *assignment) inZone(row, zone int) (owners int) {
 
 func (a *assignment) add(row, node int) {
 	a.rows[row] = append(a.rows[row], node)
+	i, _ := slices.BinarySearch(a.in[node], row)
+	a.in[node] = slices.Insert(a.in[node], i, row)
 	a.count[node]++
 }
 
 func (a *assignment) remove(row, node int) {
 	i := slices.Index(a.rows[row], node)
 	a.rows[row] = slices.Delete(a.rows[row], i, i+1)
+	i, _ = slices.BinarySearch(a.in[node], row)
+	a.in[node] = slices.Delete(a.in[node], i, i+1)
 	a.count[node]--
 }
 
-// keep takes over the owners of the ring before as far as the bounds allow.
+// keep takes over as many owners of the ring before as the bounds allow: first
+// come, first served, then by exchange.
 func (a *assignment) keep(before [][]int) {
 	for row, owners := range before {
 		for _, node := range owners {
@@ -114,18 +121,106 @@ func (a *assignment) keep(before [][]int) {
 			a.giveUp(node, a.count[node]-quota)
 		}
 	}
+	var lacking []int // rows that could keep more
+	for row, owners := range before {
+		if len(a.rows[row]) < min(int(a.n), len(owners)) {
+			lacking = append(lacking, row)
+		}
+	}
+	lacking = a.searchAll(lacking, before)
+	for node := range a.quota { // what a node cannot keep for its share, others may
+		if len(lacking) > 0 && a.count[node] < a.quota[node] && a.up[node] {
+			a.spare = node
+			lacking = a.searchAll(lacking, before)
+		}
+	}
+	a.spare = -1
+}
+
+// searchAll gives rows owners they had before until no chain does any more,
+// and returns those that still lack some.
+func (a *assignment) searchAll(rows []int, before [][]int) (lacking []int) {
+	hopeless := make([]bool, len(a.quota)) // nodes from which no search can succeed any more
+	for _, row := range rows {
+		most := min(int(a.n), len(before[row]))
+		for len(a.rows[row]) < most && a.search(row, hopeless, a.were(before)) {
+		}
+		if len(a.rows[row]) < most {
+			lacking = append(lacking, row)
+		}
+	}
+	return lacking
+}
+
+// were allows a row the owners it had before.
+func (a *assignment) were(before [][]int) allowance {
+	return func(row, _ int) []int { return before[row] }
+}
+
+// kept returns how many owners are those of before.
+func (a *assignment) kept(before [][]int) (kept int) {
+	for row, owners := range a.rows {
+		for _, node := range owners {
+			if slices.Contains(before[row], node) {
+				kept++
+			}
+		}
+	}
+	return kept
+}
+
+// restore brings owners before back that had to make room, up to so many in
+// all: a row gives a newcomer up for one of them, and the newcomer gets a place
+// elsewhere by a chain of exchanges that costs no owner before its row.
+func (a *assignment) restore(before [][]int, most int) {
+	left := most - a.kept(before)
+	isOld := func(row, node int) bool { return slices.Contains(before[row], node) }
+	all := make([]int, len(a.quota))
+	for node := range all {
+		all[node] = node
+	}
+	free := func(row, from int) []int {
+		if from < 0 || isOld(row, from) {
+			return before[row]
+		}
+		return all
+	}
+	defer func() { a.spare = -1 }()
+	for again := true; again; {
+		again = false
+		for newcomer := 0; newcomer < len(a.quota) && left > 0; newcomer++ {
+			a.spare = newcomer
+			back := a.restoreFor(newcomer, before, left, free)
+			left, again = left-back, again || back > 0
+		}
+	}
+}
+
+func (a *assignment) restoreFor(newcomer int, before [][]int, most int, free allowance) (back int) {
+	hopeless := make([]bool, len(a.quota))
+	for _, row := range slices.Clone(a.in[newcomer]) {
+		if back == most || slices.Contains(before[row], newcomer) || !slices.Contains(a.rows[row], newcomer) {
+			continue
+		}
+		if !slices.ContainsFunc(before[row], func(node int) bool { return !slices.Contains(a.rows[row], node) }) {
+			continue
+		}
+		a.remove(row, newcomer)
+		if !a.search(row, hopeless, free) {
+			a.add(row, newcomer)
+			continue
+		}
+		back++
+		clear(hopeless)
+	}
+	return back
 }
 
 // giveUp takes the node out of some of its rows: where fewest places are free
 // yet, since a newcomer can take only one place in a row; of those, where its
 // affinity is least.
 func (a *assignment) giveUp(node, rows int) {
-	var held []int
-	for row := range a.rows {
-		if slices.Contains(a.rows[row], node) {
-			held = append(held, row)
-		}
-	}
+	held := slices.Clone(a.in[node])
 	slices.SortFunc(held, func(r, s int) int {
 		return cmp.Or(
 			cmp.Compare(len(a.rows[s]), len(a.rows[r])),
@@ -173,21 +268,44 @@ func (a *assignment) draw(row int) int {
 	return best
 }
 
-// A step of makeRoom's search: node is wanted by row, which gives up from for
-// it (-1: the row that has a place free).
+// makeRoom gives the row one more node by the shortest chain of exchanges.
+func (a *assignment) makeRoom(row int) {
+	all := make([]int, len(a.quota))
+	for node := range all {
+		all[node] = node
+	}
+	if !a.search(row, make([]bool, len(a.quota)), func(int, int) []int { return all }) {
+		panic("ring: BUG: quotas that no ring can meet")
+	}
+}
+
+// A step of a search: node is wanted by row, which gives up from for it (-1:
+// the row that has a place free).
 type step struct{ row, from int }
 
-// makeRoom gives the row one more node by the shortest chain of exchanges: the
-// row takes a node with no quota left out of another row, which takes another
-// one instead, and so on to a node with quota left. It is the augmenting path
-// of a flow (Edmonds and Karp, 1972), by breadth-first search over the nodes.
-func (a *assignment) makeRoom(row int) {
-	steps := make([]*step, len(a.quota)) // how each node was reached
+// An allowance returns the nodes that a row may take in place of another one,
+// or for a place that is free (from is -1).
+type allowance func(row, from int) []int
+
+// search gives the row one more node by the shortest chain of exchanges: the row takes a node with no
+// quota left out of another row, which takes another one instead, and so on to
+// a node with quota left. It is the augmenting path of a flow (Edmonds and
+// Karp, 1972), by breadth-first search over the nodes. If there is none, the
+// nodes it saw are hopeless for all searches to come: from them no chain goes
+// on, and chains elsewhere change nothing of that.
+func (a *assignment) search(row int, hopeless []bool, may allowance) bool {
+	if !slices.ContainsFunc(may(row, -1), func(node int) bool { return !hopeless[node] }) {
+		return false
+	}
+	steps := make([]step, len(a.quota)) // how each node was reached
+	for node := range steps {
+		steps[node].row = -1
+	}
 	var queue []int
 	reach := func(row, from int, allowed func(node int) bool) {
-		for node := range a.quota {
-			if steps[node] == nil && allowed(node) && !slices.Contains(a.rows[row], node) {
-				steps[node] = &step{row, from}
+		for _, node := range may(row, from) {
+			if steps[node].row < 0 && !hopeless[node] && allowed(node) && !slices.Contains(a.rows[row], node) {
+				steps[node] = step{row, from}
 				queue = append(queue, node)
 			}
 		}
@@ -195,33 +313,42 @@ func (a *assignment) makeRoom(row int) {
 	roomy := func(row int) func(int) bool {
 		return func(node int) bool { return a.inZone(row, a.zoneOf[node]) < int(a.perRow) }
 	}
-	searched := make([]bool, len(a.rows)) // for nodes of any zone with room
-	searched[row] = true
-	reach(row, -1, roomy(row))
-	for len(queue) > 0 {
-		node := queue[0]
-		queue = queue[1:]
-		if a.count[node] < a.quota[node] {
-			a.exchange(node, steps)
-			return
-		}
-		for other := range a.rows {
-			if !slices.Contains(a.rows[other], node) {
-				continue
+	// Rows searched for nodes of any zone with room, by how many nodes might come.
+	// A chain does that once in a row: twice, there might not be room.
+	type width struct{ row, nodes int }
+	searched := map[width]bool{}
+	passes := func(node, row int) bool {
+		for ; node >= 0; node = steps[node].from {
+			if steps[node].row == row {
+				return true
 			}
+		}
+		return false
+	}
+	reach(row, -1, roomy(row))
+	for i := 0; i < len(queue); i++ {
+		node := queue[i]
+		if a.count[node] < a.quota[node] || a.spare >= 0 && a.shift(a.spare, node) {
+			a.exchange(node, steps)
+			return true
+		}
+		for _, other := range a.in[node] {
 			zone := a.zoneOf[node]
 			reach(other, node, func(n int) bool { return a.zoneOf[n] == zone })
-			if !searched[other] {
-				searched[other] = true
+			if w := (width{other, len(may(other, node))}); !searched[w] && !passes(node, other) {
+				searched[w] = true
 				reach(other, node, roomy(other))
 			}
 		}
 	}
-	panic("ring: BUG: quotas that no ring can meet")
+	for _, node := range queue {
+		hopeless[node] = true
+	}
+	return false
 }
 
 // exchange walks the chain back from the node with quota left.
-func (a *assignment) exchange(node int, steps []*step) {
+func (a *assignment) exchange(node int, steps []step) {
 	for {
 		s := steps[node]
 		if s.from >= 0 {

@@ -74,7 +74,9 @@ func Claim(nodes []Node, bits uint8, n int, prev *Ring) (*Ring, []Shortfall, err
 	s := newShares(nodes, bits, copies, counts(before, len(nodes)))
 	a := newAssignment(s, bits)
 	a.keep(before)
+	kept := a.kept(before)
 	a.fill()
+	a.restore(before, kept)
 	a.order(before)
 	r, err := newRing(bits, copies, nodes, a.table())
 	if err != nil {

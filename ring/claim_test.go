@@ -177,7 +177,9 @@ func TestClaimsInARowHold(t *testing.T) {
 	})
 }
 
-func checkClaim(t *rapid.T, r *Ring, nodes []Node, n int, short []Shortfall) {
+type fataler interface{ Fatalf(string, ...any) }
+
+func checkClaim(t fataler, r *Ring, nodes []Node, n int, short []Shortfall) {
 	if r.N() != min(n, len(nodes)) {
 		t.Fatalf("n = %d, want %d of %d nodes", r.N(), n, len(nodes))
 	}
@@ -200,7 +202,7 @@ func checkClaim(t *rapid.T, r *Ring, nodes []Node, n int, short []Shortfall) {
 
 // checkZones demands that no zone holds more owners of a partition than it
 // must: with k a zone there is room for all, and with k-1 there would not be.
-func checkZones(t *rapid.T, r *Ring) {
+func checkZones(t fataler, r *Ring) {
 	most := 0
 	sizes := map[string]int{}
 	for _, node := range r.Nodes() {
@@ -224,7 +226,7 @@ func checkZones(t *rapid.T, r *Ring) {
 }
 
 // checkFirsts demands that a node is first in one nth of what it owns.
-func checkFirsts(t *rapid.T, r *Ring) {
+func checkFirsts(t fataler, r *Ring) {
 	all, first := owned(r)
 	for _, node := range r.Nodes() {
 		low, high := all[node.ID]/r.N(), (all[node.ID]+r.N()-1)/r.N()
@@ -234,7 +236,7 @@ func checkFirsts(t *rapid.T, r *Ring) {
 	}
 }
 
-func checkShares(t *rapid.T, r *Ring, all map[NodeID]int, share func(w, total uint64) (low, high uint64)) {
+func checkShares(t fataler, r *Ring, all map[NodeID]int, share func(w, total uint64) (low, high uint64)) {
 	var total uint64
 	for _, node := range r.Nodes() {
 		total += uint64(node.Weight)
@@ -249,7 +251,7 @@ func checkShares(t *rapid.T, r *Ring, all map[NodeID]int, share func(w, total ui
 
 // checkFairness demands that between two nodes of a zone only the bound of one
 // copy a partition makes the lighter own more for its weight.
-func checkFairness(t *rapid.T, r *Ring, all map[NodeID]int) {
+func checkFairness(t fataler, r *Ring, all map[NodeID]int) {
 	for _, a := range r.Nodes() {
 		for _, b := range r.Nodes() {
 			if a.Zone != b.Zone || all[a.ID] == 1<<r.Bits() {

@@ -17,12 +17,15 @@ type shares struct {
 	zoneOf []int  // of each node, an index into zones
 	perRow uint64 // the most owners of one partition in one zone
 	quota  []int  // what each node owns; the sum is n*q, that of a zone at most perRow*q
+	up     []bool // whether a node's share was rounded up
+	down   []bool // whether it was rounded down
 }
 
 type zone struct {
-	name  string
-	nodes []int // indexes into shares.nodes, ascending
-	full  bool  // it owns perRow*q, and would own more but for that
+	name     string
+	nodes    []int // indexes into shares.nodes, ascending
+	full     bool  // it owns perRow*q, and would own more but for that
+	up, down bool  // whether its share was rounded up, or down
 }
 
 // A pool is a number of owners to give out among some nodes by weight, none of
@@ -39,7 +42,7 @@ type pool struct {
 // some shares are rounded up and some down, up goes first to those that held
 // more than the share rounded down.
 func newShares(nodes []Node, bits uint8, n int, held []int) *shares {
-	s := &shares{q: 1 << bits, n: uint64(n), nodes: nodes, quota: make([]int, len(nodes))}
+	s := &shares{q: 1 << bits, n: uint64(n), nodes: nodes, quota: make([]int, len(nodes)), up: make([]bool, len(nodes)), down: make([]bool, len(nodes))}
 	s.groupZones()
 	s.boundZones()
 	common := s.fillZones()
@@ -183,6 +186,8 @@ func (s *shares) roundZones(p pool, held []int) {
 		parts = append(parts, part{whole, rest, before > whole})
 	}
 	for i, sum := range round(parts, total) {
+		z := &s.zones[zones[i]]
+		z.up, z.down = sum > parts[i].whole, sum == parts[i].whole && parts[i].rest > 0
 		s.roundNodes(p, s.zones[zones[i]].nodes, sum, held)
 	}
 }
@@ -196,7 +201,23 @@ func (s *shares) roundNodes(p pool, nodes []int, total uint64, held []int) {
 	}
 	for i, quota := range round(parts, total) {
 		s.quota[nodes[i]] = int(quota)
+		s.up[nodes[i]], s.down[nodes[i]] = quota > parts[i].whole, quota == parts[i].whole && parts[i].rest > 0
 	}
+}
+
+// shift rounds node i down and node j up, if the bounds allow that and it was
+// the other way round.
+func (s *shares) shift(i, j int) bool {
+	from, to := &s.zones[s.zoneOf[i]], &s.zones[s.zoneOf[j]]
+	if !s.up[i] || !s.down[j] || from != to && (!from.up || !to.down) {
+		return false
+	}
+	s.up[i], s.down[i], s.quota[i] = false, true, s.quota[i]-1
+	s.up[j], s.down[j], s.quota[j] = true, false, s.quota[j]+1
+	if from != to {
+		from.up, from.down, to.up, to.down = false, true, true, false
+	}
+	return true
 }
 
 // fair returns the share of each node before rounding, in partitions.

@@ -57,6 +57,24 @@ func TestBenchCluster(t *testing.T) {
 	}
 }
 
+// Every change of a small cluster is planned, measured and printed either way.
+func TestBenchRing(t *testing.T) {
+	r := mayfly(t, "bench", "ring", "--nodes", "3,7", "--json")
+	var report struct{ Runs []ringRun }
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.status != 0 || r.stderr != "" || len(report.Runs) != 2*len(ringChanges) {
+		t.Fatalf("status %d, %v: %s%s", r.status, err, r.stdout, r.stderr)
+	}
+	for i, run := range report.Runs {
+		first := i%len(ringChanges) == 0
+		if run.Seconds <= 0 || run.AllocBytes == 0 || run.Off >= 1 || run.Moved < run.Must || (run.Moved == 0) != first && run.Nodes > 3 || run.TimedStays == 0 {
+			t.Errorf("got %+v", run)
+		}
+	}
+	if r = mayfly(t, "bench", "ring", "--nodes", "3"); r.status != 0 || !strings.HasPrefix(r.stdout, "NODES  PARTITIONS  CHANGE") || strings.Count(r.stdout, "\n") != 1+len(ringChanges) {
+		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+}
+
 func TestWrongBenchmarks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -76,6 +94,7 @@ func TestWrongBenchmarks(t *testing.T) {
 		{"bench cluster --only both", 2, `--only "both": give put or get, or leave it out for both`},
 		{"bench cluster --set bucket.events.sync=often", 2, `the configuration has a fault: --set: bucket.events.sync: is "often"; it must be none, interval or always`},
 		{"bench cluster --cpuprofile " + file, 1, `bench cluster: a directory for profiles: mkdir ` + file + `: not a directory`},
+		{"bench ring --nodes 0", 2, `bench ring: a cluster of 0 nodes: give 1 to 2000`},
 		{"bench raw3-node", 2, `raw3-node takes --listen, --data and two --peers; "mayfly bench cluster" starts it`},
 	})
 	if r := mayfly(t, "bench", "cluster", "--data", file+"/x"); r.status != 1 || !strings.HasPrefix(r.stderr, "mayfly: bench cluster: a directory for the nodes: ") {

@@ -46,13 +46,22 @@ type progress struct {
 
 // newProgress begins a bar of that many bytes; a total of 0 is not known yet.
 func newProgress(w io.Writer, name string, totalBytes int64) *progress {
+	return newBar(w, name, totalBytes, decor.CountersKibiByte("% .1f of % .1f"))
+}
+
+// newSteps begins a bar of that many steps.
+func newSteps(w io.Writer, name string, total int64) *progress {
+	return newBar(w, name, total, decor.CountersNoUnit("%d of %d"))
+}
+
+func newBar(w io.Writer, name string, total int64, counters decor.Decorator) *progress {
 	if !isTerminal(w) {
 		return &progress{}
 	}
 	c := mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
-	return &progress{container: c, bar: c.AddBar(totalBytes,
+	return &progress{container: c, bar: c.AddBar(total,
 		mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(name+" "), decor.CountersKibiByte("% .1f of % .1f")),
+		mpb.PrependDecorators(decor.Name(name+" "), counters),
 		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8})),
 	)}
 }
