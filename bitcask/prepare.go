@@ -91,7 +91,7 @@ func (l *lane) takesPuts() bool {
 // unused reports whether nothing was ever appended to an open segment. The caller
 // holds the lane's mu.
 func (seg *segment) unused() bool {
-	return seg.keydir != nil && seg.keydir.len() == 0 && seg.headerEnd > 0 && seg.end.Load() == seg.headerEnd
+	return seg.keydir != nil && seg.keydir.len() == 0 && seg.rescan == nil && seg.headerEnd > 0 && seg.end.Load() == seg.headerEnd
 }
 
 // habits returns the lane's bucket and whether its puts are acknowledged unsynced.

@@ -126,6 +126,9 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
 		return plain, nil
 	}
+	if h != nil {
+		s.disk.handles.drop(&h.file)
+	}
 	unread, hinted := unreadable(err), !vfs.IsNotExist(err)
 	if hinted || sealedSaid {
 		s.noteDamage(Damage{File: hintName(seg.data.name), What: err.Error()}, l.id, 0)

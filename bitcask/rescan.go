@@ -94,7 +94,7 @@ func (l *lane) scanAgainLocked(seg *segment, r rescan) error {
 		return err
 	}
 	seg.keydir, seg.sums, seg.retired, seg.rescan = fresh.keydir, fresh.sums, true, nil
-	seg.generation = fresh.generation
+	seg.generation, seg.headerEnd = fresh.generation, fresh.headerEnd
 	seg.end.Store(fresh.end.Load())
 	if !l.timed {
 		seg.plain.sum, seg.plain.dead = fresh.plain.sum, max(seg.plain.dead, fresh.plain.dead)

@@ -236,3 +236,73 @@ func TestReadFaultsEverywhere(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadTail: after a stop of the machine the end of a segment may be anything
+// and is cut off, but not where it could not be read.
+func TestUnreadTail(t *testing.T) {
+	for _, records := range []int{1, 30} { // in one sector and in some
+		fsys := vfs.NewMem()
+		d, s := openAll(t, fsys, testConfig())
+		var all []*testObject
+		for i := range records {
+			all = append(all, make1(t, events, t0, fmt.Sprint(i), t0*1e6, bytesOf(uint64(i), 1000)))
+			mustPut(t, s, all[i])
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cfg := testConfig()
+		cfg.BootID = "boot-2"
+		fsys.Inject(func(op vfs.Op) error {
+			if op.Offset == 0 { // the header
+				return nil
+			}
+			return failReads(segSuffix)(op)
+		})
+		_, s = openAll(t, fsys, cfg)
+		for _, o := range all {
+			wantErr(t, s.getErr(o, t0), ErrAbsent, "a get meanwhile")
+		}
+		if doubts := s.Doubts(); len(doubts) != 1 {
+			t.Errorf("doubts %+v", doubts)
+		}
+		if slots, err := s.Slots(events); err != nil || len(slots) != 1 {
+			t.Errorf("slots %v, %v: the slot is not empty because it cannot be read", slots, err)
+		}
+		fsys.Inject(nil)
+		for now := t0 + 1000; now < t0+1002; now++ {
+			if _, err := s.SealDue(now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, again := openAll(t, fsys.Kill(), cfg)
+		for _, o := range all {
+			mustGet(t, s, o)
+			mustGet(t, again, o)
+		}
+	}
+}
+
+// TestNothingBehindHint: a segment with a hint takes no records, though the hint is
+// damaged: they would be behind its end if the damage went away.
+func TestNothingBehindHint(t *testing.T) {
+	for _, b := range []Bucket{events, plain} {
+		fsys := vfs.NewMem()
+		d, s := openAll(t, fsys, testConfig())
+		first, more := make1(t, b, t0, "first", t0*1e6, bytesOf(1, 100)), make1(t, b, t0, "more", t0*1e6, bytesOf(2, 100))
+		mustPut(t, s, first)
+		if err := errors.Join(s.Seal(b, slotAt(t0)), d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		flip := func(data []byte) []byte { data[20] ^= 1; return data }
+		hint := hintName(segmentsOf(t, fsys)[0])
+		edit(t, fsys, hint, flip)
+		_, s = openAll(t, fsys, testConfig())
+		mustPut(t, s, more)
+		fsys = fsys.Kill()
+		edit(t, fsys, hint, flip)
+		_, s = openAll(t, fsys, testConfig())
+		mustGet(t, s, first)
+		mustGet(t, s, more)
+	}
+}
