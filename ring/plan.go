@@ -273,6 +273,7 @@ func (p *Plan) describe(h, next *History, d Data) {
 	if p.oldest < p.From && d.TTLSeconds > 0 {
 		p.BalancedFrom = max(p.From, h.SlotOf(p.From*h.slotSeconds-1+d.TTLSeconds)+1)
 	}
+	p.Changes, p.Past, p.Short = []PartitionChange{}, []PastChange{}, append([]Shortfall{}, p.Short...) // JSON has no null
 	gets := map[NodeID]*NodePlan{}
 	p.describeNodes(h, gets)
 	before, after := h.Newest(), p.ring

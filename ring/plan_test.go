@@ -55,7 +55,7 @@ func TestPlanToGrow(t *testing.T) {
 		t.Errorf("timed: %d bytes move, %d stay; plain: %d move", p.TimedMoves, p.TimedStays, p.PlainMoves)
 	}
 	// The last second before slot 1000 expires as slot 1239 ends.
-	if p.BalancedFrom != 1240 || len(p.Past) != 0 || p.Short != nil {
+	if p.BalancedFrom != 1240 || len(p.Past) != 0 || len(p.Short) != 0 {
 		t.Errorf("balanced from %d, %v, %v", p.BalancedFrom, p.Past, p.Short)
 	}
 	for _, n := range p.Nodes {
