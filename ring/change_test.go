@@ -22,20 +22,20 @@ func transcript(t *testing.T, c Change, events ...ChangeEvent) string {
 			t.Fatal("Step changed the change it began with")
 		}
 		c = next
-		line := fmt.Sprintf("%v %d at %d, waiting for %s:", c.Phase, c.Round, c.Boundary, c.WaitingFor(name))
+		words := []string{fmt.Sprintf("%v %d at %d, waiting for %s:", c.Phase, c.Round, c.Boundary, c.WaitingFor(name))}
 		for _, a := range actions {
 			switch a.Kind {
 			case Ask:
-				line += " ask " + name(a.Node)
+				words = append(words, "ask "+name(a.Node))
 			case Fix:
-				line += " fix"
+				words = append(words, "fix")
 			case Withdraw:
-				line += " withdraw, " + a.Why
+				words = append(words, "withdraw, "+a.Why)
 			case Refuse:
-				line += " refuse, " + a.Why
+				words = append(words, "refuse, "+a.Why)
 			}
 		}
-		lines = append(lines, line)
+		lines = append(lines, strings.Join(words, " "))
 	}
 	return strings.Join(lines, "\n")
 }
