@@ -185,7 +185,7 @@ func drawChange(seed uint64) (c randomChange) {
 // no more than a tenth more owners change than must, or one; and the order in
 // which nodes are named does not matter. MAYFLY_TEST_CLUSTERS is how many.
 func TestClaimsOfRandomClusters(t *testing.T) {
-	clusters := 1000
+	clusters := 300
 	if text := os.Getenv("MAYFLY_TEST_CLUSTERS"); text != "" {
 		clusters, _ = strconv.Atoi(text)
 	}
