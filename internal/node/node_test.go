@@ -391,6 +391,7 @@ func TestStartRefusals(t *testing.T) {
 // TestMetricsAreWhole: every metric is described, collected and named once.
 func TestMetricsAreWhole(t *testing.T) {
 	n := start(t, testConfig(t, t.TempDir()))
+	until(t, "the node has recovered", n.Ready) // or it lists the blob, too
 	if err := n.Store().Put(t.Context(), blob(t, time.Now().Unix(), 0, "x")); err != nil {
 		t.Fatal(err)
 	}

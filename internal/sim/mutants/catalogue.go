@@ -75,7 +75,7 @@ var mutants = []mutant{
 	},
 	{
 		"a delta is not added to the row in memory", "vnode/repair.go",
-		"\tcached.add(delta, rec.TimestampMicros)\n", "\tcached.release(delta)\n",
+		"\tcached.add(news, rec.TimestampMicros)\n", "\tcached.release(news)\n",
 	},
 	{
 		"complete with fewer blobs than promised", "internal/index/watermark.go",
