@@ -40,7 +40,7 @@ type Config struct {
 
 	SyncInterval     time.Duration // of SyncInterval buckets; default 1 s
 	SealAfterSeconds int64         // after a slot's end, or its last late record; default 120
-	MakeAhead        bool          // Maintain makes the next slot's segments before it begins; off by default
+	MakeLate         bool          // a slot's segments are made by its first puts; by default Maintain makes them before
 	MaxHandles       int           // open files kept at once, at least 8; default 1024
 	MaxSegmentBytes  int64         // a segment that would grow beyond it is followed by another; default 1 GiB, at most 32 GiB
 	MinFreeBytes     int64         // puts are refused while less is free; default 1 GiB, or 2 % of the disk if that is less

@@ -205,11 +205,11 @@ type Maintained struct {
 const expirePerRound = 16
 
 // Maintain does one round of what a disk needs from time to time, over the
-// stores that are open: it seals what is due, marks idle slots clean, merges a slice
-// of what is mostly dead in plain buckets, and, while the clock is trusted, drops a
-// bounded number of expired files. Call it about
-// once a second from one goroutine; puts and gets go on meanwhile. An error says
-// what this round could not do; the next one tries again.
+// stores that are open: it seals what is due, makes the segments of a slot that is
+// about to begin, marks idle slots clean, merges a slice of what is mostly dead in
+// plain buckets, and, while the clock is trusted, drops a bounded number of expired
+// files. Call it about once a second from one goroutine; puts and gets go on
+// meanwhile. An error says what this round could not do; the next one tries again.
 func (d *Disk) Maintain(now int64, clockTrusted bool) (Maintained, error) {
 	var done Maintained
 	if !d.gate.enter() {

@@ -408,7 +408,10 @@ func TestSegmentsRoll(t *testing.T) {
 // does that is full for a moment, or that has a bad one. The process goes on as
 // well as it can: what it acknowledged is there, at once, after a kill, and, under
 // SyncAlways, after a loss of power; and nothing half-done is left.
-func TestFaultsEverywhere(t *testing.T) {
+func TestFaultsEverywhere(t *testing.T) { faultsEverywhere(t, (*life).steps) }
+
+// faultsEverywhere does it with the steps of a life that it is given.
+func faultsEverywhere(t *testing.T, steps func(*life) []func() error) {
 	all := func(*testObject, int) bool { return true }
 	for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
 		for _, policy := range []Sync{SyncInterval, SyncAlways} {
@@ -420,7 +423,7 @@ func TestFaultsEverywhere(t *testing.T) {
 				for k := 0; ; k += stride {
 					l := newLife(t, policy)
 					what := fmt.Sprintf("%v at operation %d", fault, k)
-					if seen := l.stubborn(k, fault); seen <= k {
+					if seen := l.stubborn(steps(l), k, fault); seen <= k {
 						l.close()
 						return
 					}
@@ -440,9 +443,9 @@ func TestFaultsEverywhere(t *testing.T) {
 	}
 }
 
-// stubborn takes all steps of a life, whatever fails, of which the k-th operation
+// stubborn takes these steps of a life, whatever fails, of which the k-th operation
 // does. It returns how many operations there were.
-func (l *life) stubborn(k int, fault error) (seen int) {
+func (l *life) stubborn(steps []func() error, k int, fault error) (seen int) {
 	l.fsys.Inject(func(op vfs.Op) error {
 		if op.Kind > vfs.OpSyncDir {
 			return nil
@@ -456,7 +459,7 @@ func (l *life) stubborn(k int, fault error) (seen int) {
 		}
 		return fault
 	})
-	for i, step := range l.steps() {
+	for i, step := range steps {
 		if l.s == nil && i > 0 { // what fails while it is opened keeps nothing from being opened again
 			l.close()
 			err := l.open()

@@ -11,9 +11,9 @@ import (
 // The first put of a slot in a partition would have to wait for its segment: a
 // file made and synced, its directory synced, the manifest published, seven
 // system calls that wait for the disk, in every partition at once at the top of
-// the hour. So, with Config.MakeAhead, Maintain makes segments before their slot begins, in every
-// timed bucket that has taken something in the slot before; the partitions of a
-// disk take turns. A put that finds none makes its own, as ever.
+// the hour. So, unless Config.MakeLate is set, Maintain makes segments before their
+// slot begins, in every timed bucket that has taken something in the slot before;
+// the partitions of a disk take turns. A put that finds none makes its own, as ever.
 //
 // A segment made ahead is listed as dirty where puts into the slot before it are
 // acknowledged unsynced. A machine that stops between the making and the first put
@@ -36,7 +36,7 @@ func (s *Store) prepare(now int64) error {
 	length := s.disk.cfg.SlotSeconds
 	slot := expiry.SlotOf(now, length)
 	next := slot.End(length)
-	if !s.disk.cfg.MakeAhead || now < prepareAt(s.partition, next, length) || s.disk.space.low.Load() {
+	if s.disk.cfg.MakeLate || now < prepareAt(s.partition, next, length) || s.disk.space.low.Load() {
 		return nil
 	}
 	type ahead struct {
@@ -175,6 +175,9 @@ func (l *lane) discard(seg *segment) error {
 	l.mu.Unlock()
 	s.disk.handles.drop(&seg.data)
 	if err := s.disk.fs.Remove(seg.data.name); err != nil {
+		l.mu.Lock()
+		l.unused = append(l.unused, seg.id) // it goes with its slot
+		l.mu.Unlock()
 		return diskError(object.NotDone, "removing "+s.disk.fs.Path(seg.data.name), err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package bitcask
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mayflydb/mayfly/internal/vfs"
@@ -38,7 +39,6 @@ func (f waitsFile) Sync() error { *f.n++; return f.File.Sync() }
 func prepared(t *testing.T, policy Sync) (mem *vfs.Mem, d *Disk, s *Store, syncs *int) {
 	mem, syncs = vfs.NewMem(), new(int)
 	cfg := testConfig()
-	cfg.MakeAhead = true
 	d, s = openAll(t, waits{mem, syncs}, cfg)
 	for _, b := range []Bucket{events, epochs, plain} {
 		mustPut(t, s, make1(t, b.synced(policy), t0, "a", t0*1e6, bytesOf(1, 100)))
@@ -165,9 +165,17 @@ func TestPrepareAt(t *testing.T) {
 
 // preparing is a script of which much happens ahead of time.
 func (l *life) preparing() error {
-	l.cfg.MakeAhead = true
+	for _, step := range l.preparingSteps() {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *life) preparingSteps() []func() error {
 	const next, afterNext = t0 + testSlot, t0 + 2*testSlot
-	steps := []func() error{
+	return []func() error{
 		l.open,
 		func() error { return l.put(events, t0, "a", 100) },
 		func() error { return l.put(epochs, t0, "dc", 40) },
@@ -189,12 +197,61 @@ func (l *life) preparing() error {
 		func() error { return l.seal(events, afterNext+testSlot) },
 		func() error { return l.put(events, afterNext+testSlot, "f", 1) },
 	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func TestCrashWhilePreparing(t *testing.T) { crashEverywhere(t, (*life).preparing, 100) }
+
+func TestFaultsWhilePreparing(t *testing.T) { faultsEverywhere(t, (*life).preparingSteps) }
+
+// What was made ahead and could not be listed takes no put until it is, and is not
+// made again.
+func TestPreparedAndNotListed(t *testing.T) {
+	mem := vfs.NewMem()
+	d, s := openAll(t, mem, testConfig())
+	mustPut(t, s, make1(t, events, t0, "a", t0*1e6, nil))
+	mem.Inject(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRename && op.To == manifestName(s.partition) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for range 3 {
+		if err := s.prepare(t0 + testSlot - 1); err == nil || d.Stats().SegmentsAhead != 0 {
+			t.Fatalf("%d segments, %v", d.Stats().SegmentsAhead, err)
+		}
+	}
+	if slots, err := s.Slots(events); err != nil || len(slots) != 1 {
+		t.Errorf("slots %v, %v", slots, err)
+	}
+	mem.Inject(nil)
+	if err := s.prepare(t0 + testSlot - 1); err != nil || d.Stats().SegmentsAhead != 1 {
+		t.Fatalf("%d segments, %v", d.Stats().SegmentsAhead, err)
+	}
+	if files := segmentsOf(t, mem); len(files) != 2 {
+		t.Errorf("there are %v", files)
+	}
+}
+
+// A segment made ahead whose file cannot be removed when its slot is sealed goes when
+// the slot expires.
+func TestUnusedIsRemovedInTheEnd(t *testing.T) {
+	mem, d, s, _ := prepared(t, SyncNone)
+	mem.Inject(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRemove && strings.HasSuffix(op.Name, segSuffix) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.Seal(events, slotAt(t0+testSlot)); err == nil {
+		t.Error("a file that cannot be removed is no error")
+	}
+	mem.Inject(nil)
+	if _, err := d.Maintain(t0+2*testSlot+testTTL, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range segmentsOf(t, mem) {
+		if strings.HasPrefix(name, bucketDir(events.ID)) {
+			t.Errorf("%s is left", name)
+		}
+	}
+}

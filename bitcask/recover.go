@@ -204,7 +204,9 @@ func (l *lane) recover(seg *segment, size int64, tr trust, strict bool) (Bucket,
 		err = s.checkHeader(&h, seg.id)
 	}
 	if err == nil {
-		seg.headerEnd = int64(h.size())
+		if tr != trustSealed {
+			seg.headerEnd = int64(h.size())
+		}
 		sc.pos, sc.generation, sc.typ, sc.name = int64(h.size()), h.generation, h.bucket.Type, h.bucket.Name
 	} else {
 		if _, listed := s.evidence.segment(seg.id); neverUsed(listed, size) {

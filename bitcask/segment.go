@@ -39,7 +39,7 @@ type segment struct {
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
-	headerEnd int64 // bytes; of an open one whose header is in order
+	headerEnd int64 // bytes; 0 of one that had been sealed when it was opened, or has no good header
 
 	end    atomic.Int64 // bytes appended and whole; a multiple of 8; the sealed length at last
 	syncer segSyncer

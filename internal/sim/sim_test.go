@@ -48,6 +48,9 @@ func TestReplay(t *testing.T) {
 	var results [2]Result
 	for i := range traces {
 		results[i] = Run(Config{Seed: 77, Ops: 60, Trace: func(line string) { traces[i] = append(traces[i], line) }})
+		if results[i].Breach != nil {
+			t.Error(results[i].Breach)
+		}
 	}
 	for i, line := range traces[0] {
 		if i >= len(traces[1]) || traces[1][i] != line {

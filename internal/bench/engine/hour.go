@@ -28,7 +28,7 @@ func runHour(ctx context.Context, r *runner) error {
 func (r *runner) turn(policy bitcask.Sync, ahead bool) (s Sample, err error) {
 	dir := r.fresh()
 	bits := r.nodeBits()
-	e, err := openSubject(dir, bits, policy, nil, func(c *bitcask.Config) { c.MakeAhead = ahead })
+	e, err := openSubject(dir, bits, policy, nil, func(c *bitcask.Config) { c.MakeLate = !ahead })
 	if err != nil {
 		return Sample{}, err
 	}
