@@ -165,6 +165,39 @@ func benchPut(b *testing.B, p putter, size, writers int) {
 	wg.Wait()
 }
 
+// BenchmarkPutDelta puts another delta to a key that has some.
+func BenchmarkPutDelta(b *testing.B) {
+	for _, have := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint("have=", have), func(b *testing.B) {
+			_, s := openAll(b, vfs.NewMem(), testConfig())
+			l, err := s.lane(laneOf(epochs, t0, testSlot), true)
+			if err != nil {
+				b.Fatal(err)
+			}
+			delta := func(i int64) *testObject { return make1(b, epochs, t0, "dc", t0*1e6+i, bytesOf(uint64(i), 40)) }
+			for i := range int64(have) {
+				mustPut(b, s, delta(i))
+			}
+			o := delta(int64(have))
+			op := s.disk.newOp()
+			op.hash, op.version = o.hash(), o.rec.Version()
+			b.ReportAllocs()
+			for b.Loop() { // all of a put that depends on how many there are, but for entering it
+				op.next = o.rec.Header
+				sealed, err := l.claim(epochs, op)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if old, err := l.current(op, sealed, true); err != nil || old != nil {
+					b.Fatal(old, err)
+				}
+				l.disclaim(op)
+				clear(op.places)
+			}
+		})
+	}
+}
+
 // BenchmarkGet reads records that are in the page cache, in random order: from
 // open slots through the keydir, from sealed ones through the hint.
 func BenchmarkGet(b *testing.B) {

@@ -92,7 +92,7 @@ func (l *lane) lookup(dst []place, hash uint64) ([]place, error) {
 		}
 		l.mu.RLock()
 	}
-	dst, sealed := l.findLocked(dst, uint32(hash))
+	dst, sealed := l.findLocked(dst, wanted{hash: uint32(hash)})
 	l.mu.RUnlock()
 	return l.lookupRest(dst, sealed, hash)
 }
@@ -111,13 +111,24 @@ func (l *lane) lookupRest(dst []place, sealed []*segment, hash uint64) ([]place,
 	return dst, nil
 }
 
+// wanted says which records are looked for: those with a hash, or of these only
+// those whose version has a digest.
+type wanted struct {
+	hash, digest uint32
+	oneVersion   bool
+}
+
+func (w wanted) is(loc location) bool { return !w.oneVersion || loc.digest == w.digest }
+
 // findLocked looks into the keydirs and returns the segments whose hints must
 // be asked.
-func (l *lane) findLocked(dst []place, hash uint32) (found []place, sealed []*segment) {
+func (l *lane) findLocked(dst []place, w wanted) (found []place, sealed []*segment) {
 	for i, seg := range l.segs {
 		if seg.plain.resident != nil {
-			for _, loc := range findResident(seg.plain.resident, hash) {
-				dst = append(dst, place{seg, loc})
+			for _, loc := range findResident(seg.plain.resident, w.hash) {
+				if w.is(loc) {
+					dst = append(dst, place{seg, loc})
+				}
 			}
 			continue
 		}
@@ -128,8 +139,10 @@ func (l *lane) findLocked(dst []place, hash uint32) (found []place, sealed []*se
 			sealed = append(sealed, seg)
 			continue
 		}
-		for loc := range seg.keydir.find(hash) {
-			dst = append(dst, place{seg, loc})
+		for loc := range seg.keydir.find(w.hash) {
+			if w.is(loc) {
+				dst = append(dst, place{seg, loc})
+			}
 		}
 	}
 	return dst, sealed

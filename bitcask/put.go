@@ -204,7 +204,7 @@ func (l *lane) claim(b Bucket, op *putOp) (sealed []*segment, err error) {
 		return nil, err
 	}
 	l.inflight[op.hash] = op
-	op.places, sealed = l.findLocked(op.places[:0], uint32(op.hash))
+	op.places, sealed = l.findLocked(op.places[:0], op.wants(b.KeepAll))
 	return sealed, nil
 }
 
@@ -220,6 +220,12 @@ func (l *lane) disclaimLocked(op *putOp) {
 	if op.awaited {
 		l.changed.Broadcast()
 	}
+}
+
+// wants says what op is compared with: the records of its key, or, where all are
+// kept, that of its version. A row of an index has a record for each change to it.
+func (op *putOp) wants(keepAll bool) wanted {
+	return wanted{uint32(op.hash), op.version.Short(), keepAll}
 }
 
 // current returns the header of what is stored under op's key and sets op.old.
@@ -251,7 +257,7 @@ func (l *lane) current(op *putOp, sealed []*segment, keepAll bool) (*object.Head
 // currentAnew is current after what the claim found was merged away.
 func (l *lane) currentAnew(op *putOp, keepAll bool) (*object.Header, error) {
 	l.mu.RLock()
-	found, sealed := l.findLocked(op.places[:0], uint32(op.hash))
+	found, sealed := l.findLocked(op.places[:0], op.wants(keepAll))
 	l.mu.RUnlock()
 	op.places = found
 	return l.current(op, sealed, keepAll)
