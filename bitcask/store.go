@@ -46,6 +46,7 @@ func openStore(d *Disk, p Partition) (*Store, error) {
 	for _, doubt := range e.doubts() {
 		d.cfg.Log.Warn("a slot may lack records it acknowledged", "partition", p.String(), "bucket", bucketDir(doubt.Bucket), "slot", int64(doubt.Slot), "all", doubt.All, "reason", doubt.Reason.String())
 	}
+	d.inherit(s)
 	return s, nil
 }
 

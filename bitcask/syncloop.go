@@ -1,17 +1,33 @@
 package bitcask
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
 // A syncList holds the segments that are to be synced within the interval, in
 // the order they became so.
 type syncList struct {
-	mu   sync.Mutex
-	list []syncEntry
-	tick int64
+	mu        sync.Mutex
+	list      []syncEntry
+	inherited []inheritance
+	tick      int64
 }
+
+// An inheritance is a segment with appends that a process of this machine's start
+// did not sync before it was killed. The kernel has them; a power cut would take
+// them, long after the interval.
+type inheritance struct {
+	store *Store
+	id    segID
+}
+
+// inheritedAtOnce is how many of these one tick syncs at the most.
+const inheritedAtOnce = 256
 
 type syncEntry struct {
 	store *Store
@@ -47,6 +63,9 @@ func (d *Disk) TickInterval() time.Duration {
 // what a Disk that is not Manual does by itself. One goroutine calls it at a time,
 // and none after Close.
 func (d *Disk) Tick() {
+	for _, i := range d.dueInherited() {
+		i.sync()
+	}
 	for _, e := range d.dueSyncs() {
 		d.syncNow(e)
 	}
@@ -66,6 +85,45 @@ func (d *Disk) syncLoop() {
 		case <-ticker.C:
 		}
 		d.Tick()
+	}
+}
+
+// inherit has what the process before this one left unsynced in a store synced with
+// the next ticks. It stays marked as dirty until it is synced or sealed by those
+// who append to it: that errs on the safe side.
+func (d *Disk) inherit(s *Store) {
+	ids := s.evidence.list(func(_ segID, r segRecord) bool { return r.state == segDirty && !r.suspect })
+	d.syncs.mu.Lock()
+	defer d.syncs.mu.Unlock()
+	for _, id := range ids {
+		d.syncs.inherited = append(d.syncs.inherited, inheritance{s, id})
+	}
+}
+
+func (d *Disk) dueInherited() []inheritance {
+	y := &d.syncs
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	n := min(len(y.inherited), inheritedAtOnce)
+	due := y.inherited[:n:n]
+	if y.inherited = y.inherited[n:]; len(y.inherited) == 0 {
+		y.inherited = nil
+	}
+	return due
+}
+
+func (i inheritance) sync() {
+	d, name := i.store.disk, segName(i.id, i.store.partition)
+	f, err := d.fs.OpenReadWrite(name)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	switch {
+	case err == nil:
+		d.stats.syncs.Add(1)
+	case !vfs.IsNotExist(err): // else it was dropped, or is found missing
+		d.stats.syncErrors.Add(1)
+		i.store.noteDamage(Damage{File: name, What: fmt.Sprintf("syncing failed: %v", err)}, i.id.laneID, ReasonSyncFailed)
 	}
 }
 
