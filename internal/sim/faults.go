@@ -54,8 +54,10 @@ func (f *faults) one() {
 		f.clock(n)
 	case k < 86:
 		f.disk(n, lasts)
-	case k < 97:
+	case k < 94:
 		f.damage()
+	case k < 98:
+		f.inTurn(lasts)
 	default:
 		f.moveTail()
 	}
@@ -121,6 +123,25 @@ func (f *faults) crash(n *node, lasts time.Duration) {
 	f.loses(n, lasts)
 	n.crash()
 	f.restartAfter(n, lasts)
+}
+
+// inTurn is what makes a false "absent" if anybody's word is taken: one node is
+// away and lacks what is put meanwhile, a second loses it soon after, and the third,
+// which has it, cannot be asked.
+func (f *faults) inTurn(lasts time.Duration) {
+	s := f.s
+	turn := s.rng.Perm(len(s.nodes))
+	away, loser, holder := s.nodes[turn[0]], s.nodes[turn[1]], s.nodes[turn[2]]
+	f.kill(away, time.Second)
+	then := func(d time.Duration, do func()) {
+		s.after(d, func() {
+			if !f.over {
+				do()
+			}
+		})
+	}
+	then(900*time.Millisecond, func() { f.crash(loser, 200*time.Millisecond) })
+	then(time.Second, func() { f.kill(holder, lasts) })
 }
 
 // cut cuts a node off, from all or some, in both directions or one.
