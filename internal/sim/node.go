@@ -228,10 +228,13 @@ func (n *node) spawn(f func(*task)) {
 func (n *node) down() {
 	n.up = false
 	n.life++
-	for _, t := range n.tasks {
-		t.kill()
+	for len(n.tasks) > 0 { // a task that ends may begin another one
+		tasks := n.tasks
+		n.tasks = nil
+		for _, t := range tasks {
+			t.kill()
+		}
 	}
-	n.tasks = nil
 	for _, c := range n.inbound {
 		if !c.over {
 			c.failAfter(n.s.delay(), errReset)
