@@ -296,6 +296,8 @@ func (w *world) members() (nodes []Node) {
 	return nodes
 }
 
+func (w *world) lost() []NodeID { return slices.Collect(maps.Keys(w.gone)) }
+
 // write writes the open slot: all of its owners have it.
 func (w *world) write() {
 	r := w.h.At(w.now)
@@ -442,7 +444,7 @@ func TestAmendmentsKeepTheData(t *testing.T) {
 				if last := w.h.entries[w.h.Len()-1].from; from <= last {
 					from = last + 1
 				}
-				must(w.h.Append(w.version(), from, r))
+				must(w.h.Append(w.version(), from, r, w.lost()...))
 			},
 			"down": func(t *rapid.T) {
 				id := any()
@@ -481,7 +483,7 @@ func TestAmendmentsKeepTheData(t *testing.T) {
 					w.lose(id)
 					if members := w.members(); len(members) > 0 && w.h.Newest().owned(id) > 0 {
 						r, _ := mustClaim(t, members, w.h.Newest().Bits(), w.h.Newest().N(), w.h.Newest())
-						must(w.h.Append(w.version(), max(w.now, w.h.entries[w.h.Len()-1].from)+1, r))
+						must(w.h.Append(w.version(), max(w.now, w.h.entries[w.h.Len()-1].from)+1, r, w.lost()...))
 					}
 				}
 				before := w.h

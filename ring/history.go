@@ -215,10 +215,11 @@ func (h *History) Amendments() iter.Seq[*Amendment] { return slices.Values(h.ame
 
 // Append returns a later history, of version v, in which r counts from a slot
 // on that is after the last ring's. Owners of plain data that r leaves out
-// become sources. Amendments of the ring before end there: a node that is down
-// owns in r, until it is replaced in it as well. h stays as it is. Errors wrap
-// ErrRing.
-func (h *History) Append(v Version, from int64, r *Ring) (*History, error) {
+// become sources, those that are lost apart: whoever was declared lost and is an
+// owner still, as nobody could take its place, has to be named. Amendments of
+// the ring before end there: a node that is down owns in r, until it is replaced
+// in it as well. h stays as it is. Errors wrap ErrRing.
+func (h *History) Append(v Version, from int64, r *Ring, lost ...NodeID) (*History, error) {
 	next, err := h.successor(v)
 	if err != nil {
 		return nil, err
@@ -226,6 +227,9 @@ func (h *History) Append(v Version, from int64, r *Ring) (*History, error) {
 	next.plain = h.plain.to(h.Newest(), r)
 	next.entries = append(slices.Clone(h.entries), entry{from, r})
 	next.amendments = slices.DeleteFunc(slices.Clone(h.amendments), func(a *Amendment) bool { return a.From >= from })
+	for _, node := range lost {
+		next.declareLost(node)
+	}
 	return newHistory(next)
 }
 

@@ -8,11 +8,11 @@ import (
 
 // Wanted is the membership that an operator asks for.
 type Wanted struct {
-	Nodes []Node // of the new ring: a member that is not among them leaves
-	Bits  uint8  // of the new ring
-	N     int    // owners of a partition
-	From  int64  // the slot it shall count from; what is fixed may be later
-	Lost  []NodeID
+	Nodes []Node   // of the new ring: a member that is not among them leaves
+	Bits  uint8    // of the new ring
+	N     int      // owners of a partition
+	From  int64    // the slot it shall count from; what is fixed may be later
+	Lost  []NodeID // all that are declared lost, earlier ones as well
 	// Swaps name newcomers that take all places of a member that is not among
 	// Nodes, in the new ring and in those of the past.
 	Swaps []Swap
@@ -236,13 +236,8 @@ func (p *Plan) commit(h *History, from int64) (next *History, short []Shortfall,
 		}
 		short = append(short, more...)
 	}
-	if next, err = next.Append(next.version.next(), from, p.ring); err != nil {
+	if next, err = next.Append(next.version.next(), from, p.ring, p.wanted.Lost...); err != nil {
 		return nil, nil, err
-	}
-	for _, lost := range p.wanted.Lost {
-		if next, err = next.DeclareLost(next.version.next(), lost); err != nil {
-			return nil, nil, err
-		}
 	}
 	return next, short, nil
 }
