@@ -12,6 +12,7 @@ const (
 	defaultSyncInterval    = time.Second
 	defaultSealAfter       = 120     // seconds
 	defaultMaxHandles      = 1024    // open files
+	defaultHintCache       = 4 << 20 // bytes
 	defaultMaxSegmentBytes = 1 << 30 // bytes
 	maxSegmentBytes        = 32 << 30
 	defaultMinFree         = 1 << 30  // bytes, or 2 % of the disk if that is less
@@ -42,6 +43,7 @@ type Config struct {
 	SealAfterSeconds int64         // after a slot's end, or its last late record; default 120
 	MakeLate         bool          // a slot's segments are made by its first puts; by default Maintain makes them before
 	MaxHandles       int           // open files kept at once, at least 8; default 1024
+	HintCacheBytes   int64         // of checked pages of hints, kept in memory; default 4 MiB; negative: none
 	MaxSegmentBytes  int64         // a segment that would grow beyond it is followed by another; default 1 GiB, at most 32 GiB
 	MinFreeBytes     int64         // puts are refused while less is free; default 1 GiB, or 2 % of the disk if that is less
 
@@ -71,6 +73,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SyncInterval, defaultSyncInterval)
 	setDefault(&c.SealAfterSeconds, defaultSealAfter)
 	setDefault(&c.MaxHandles, defaultMaxHandles)
+	setDefault(&c.HintCacheBytes, defaultHintCache)
 	setDefault(&c.MaxSegmentBytes, defaultMaxSegmentBytes)
 	setDefault(&c.MergeBytesPerSecond, defaultMergeRate)
 	setDefault(&c.TombstoneGraceSeconds, defaultTombstoneGrace)

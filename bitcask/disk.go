@@ -19,6 +19,7 @@ type Disk struct {
 	identity Identity
 	lock     io.Closer
 	handles  *handles
+	hints    *hintCache
 	gate     *gate
 	ops      sync.Pool // of *putOp; the Disk's own, as they hold channels
 	space    space

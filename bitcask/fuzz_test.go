@@ -114,7 +114,7 @@ func FuzzHint(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			found, err := lookupHint(nil, file, &h, hash)
+			found, err := lookupHint(t, file, &h, hash)
 			for _, l := range found {
 				if l.hash != hash {
 					t.Fatalf("looked up %x, found %+v", hash, l)

@@ -220,6 +220,44 @@ func (p hintPage) at(i int) location {
 	}
 }
 
+// A bearing says where the entries of a hash are, seen from a page.
+type bearing uint8
+
+const (
+	inside bearing = iota + 1 // in it, if anywhere
+	ahead                     // in an earlier page, if anywhere
+	behind                    // in a later page, if anywhere
+	atEdge                    // in it, and maybe in the next ones too
+)
+
+// search appends to dst the entries with a hash, if they are all inside the page.
+// first and last tell that no page comes before it, or after it.
+func (p hintPage) search(dst []location, hash uint32, first, last bool) ([]location, bearing) {
+	end := p.len() - 1
+	if end < 0 || hash > p.hash(end) {
+		return dst, behind
+	}
+	least, i := p.hash(0), 0
+	switch {
+	case hash < least:
+		return dst, ahead
+	case hash == least && !first || hash == p.hash(end) && !last:
+		return dst, atEdge
+	case hash > least: // hashes are evenly spread: the place reckoned is a few entries off
+		i = int(uint64(hash-least) * uint64(end) / uint64(p.hash(end)-least))
+	}
+	for i > 0 && p.hash(i-1) >= hash {
+		i--
+	}
+	for i < end && p.hash(i) < hash {
+		i++
+	}
+	for ; i <= end && p.hash(i) == hash; i++ {
+		dst = append(dst, p.at(i))
+	}
+	return dst, inside
+}
+
 func appendHintFooter(dst []byte, h *hintHeader, m minutes) []byte {
 	start := len(dst)
 	for _, d := range m {

@@ -71,62 +71,104 @@ func readHintMinutes(f vfs.File, h *hintHeader) (minutes, error) {
 	return m, err
 }
 
-// lookupHint appends to dst the locations listed under hash: one page read where
+// A hintReader looks hashes up in one hint: in pages that are kept, and in its file,
+// which is not opened before a page is not.
+type hintReader struct {
+	header *hintHeader
+	number uint64 // its pages' in kept
+	kept   *hintCache
+	files  *handles
+	handle *handle
+	file   vfs.File            // handle's, once it is needed
+	buf    *[hintPageSize]byte // of pagePool, once it is needed
+}
+
+// lookup appends to dst the locations listed under hash: one page is looked into where
 // hashes are evenly spread.
-func lookupHint(dst []location, f vfs.File, h *hintHeader, hash uint32) ([]location, error) {
-	buf := pagePool.Get().(*[hintPageSize]byte)
-	defer pagePool.Put(buf)
-	pages := h.pages()
-	lo, hi := 0, pages-1
+func (r *hintReader) lookup(dst []location, hash uint32) ([]location, error) {
+	h := r.header
+	lo, hi := 0, h.pages()-1
 	for tries := 0; lo <= hi; tries++ {
 		guess := (lo + hi) / 2
 		if tries < 4 { // then halve: the hashes are not spread as they should be
 			guess = min(max(int(uint64(hash)*uint64(h.records)>>32-(hintFullPage-hintFirstPage))/hintFullPage, lo), hi)
 		}
-		page, err := readHintPage(f, h, guess, buf)
-		if err != nil {
-			return dst, err
-		}
+		found, at, err := r.search(dst, guess, hash)
 		switch {
-		case page.len() > 0 && hash < page.hash(0):
+		case err != nil:
+			return dst, err
+		case at == ahead:
 			hi = guess - 1
-		case page.len() == 0 || hash > page.hash(page.len()-1):
+		case at == behind:
 			lo = guess + 1
+		case at == atEdge:
+			return r.collect(dst, hash, guess)
 		default:
-			return collectHint(dst, f, h, hash, guess, page, buf)
+			return found, nil
 		}
 	}
 	return dst, nil
 }
 
-// collectHint appends the entries with that hash around a page that must hold it.
-// Equal hashes may go on over its edges.
-func collectHint(dst []location, f vfs.File, h *hintHeader, hash uint32, at int, page hintPage, buf *[hintPageSize]byte) ([]location, error) {
-	for at > 0 && page.hash(0) == hash {
-		before, err := readHintPage(f, h, at-1, buf)
-		if err != nil {
-			return dst, err
-		}
-		at, page = at-1, before
+// search is hintPage.search in one page.
+func (r *hintReader) search(dst []location, page int, hash uint32) ([]location, bearing, error) {
+	id, first, last := pageID{r.number, uint32(page)}, page == 0, page == r.header.pages()-1
+	if found, at, ok := r.kept.search(dst, id, hash, first, last); ok {
+		return found, at, nil
 	}
-	for {
+	p, err := r.read(page)
+	if err != nil {
+		return dst, 0, err
+	}
+	r.kept.keep(id, p)
+	found, at := p.search(dst, hash, first, last)
+	return found, at, nil
+}
+
+// read reads and checks a page, which is valid until the next is read.
+func (r *hintReader) read(page int) (hintPage, error) {
+	if r.buf == nil {
+		r.buf = pagePool.Get().(*[hintPageSize]byte)
+	}
+	if r.file == nil {
+		var err error
+		if r.file, err = r.files.acquire(r.handle); err != nil {
+			return nil, err
+		}
+	}
+	return readHintPage(r.file, r.header, page, r.buf)
+}
+
+// done gives back what was used.
+func (r *hintReader) done() {
+	if r.file != nil {
+		r.files.release(r.handle)
+	}
+	if r.buf != nil {
+		pagePool.Put(r.buf)
+	}
+}
+
+// collect appends the entries with that hash around a page that must hold it, and
+// in which it may go on over an edge: it is rare and reads the file.
+func (r *hintReader) collect(dst []location, hash uint32, at int) ([]location, error) {
+	page, err := r.read(at)
+	for err == nil && at > 0 && page.len() > 0 && page.hash(0) == hash {
+		at--
+		page, err = r.read(at)
+	}
+	for err == nil {
 		i := sort.Search(page.len(), func(i int) bool { return page.hash(i) >= hash })
 		for ; i < page.len() && page.hash(i) == hash; i++ {
 			dst = append(dst, page.at(i))
 		}
-		if i < page.len() || at == h.pages()-1 {
+		if i < page.len() || at == r.header.pages()-1 {
 			return dst, nil
 		}
-		var err error
-		if at, page, err = nextHintPage(f, h, at, buf); err != nil {
-			return dst, err
-		}
+		at++
+		page, err = r.read(at)
 	}
-}
-
-func nextHintPage(f vfs.File, h *hintHeader, at int, buf *[hintPageSize]byte) (int, hintPage, error) {
-	page, err := readHintPage(f, h, at+1, buf)
-	return at + 1, page, err
+	return dst, err
 }
 
 // loadHint returns all entries of a hint in their order.

@@ -189,12 +189,9 @@ func (l *lane) lookupSealed(dst []place, seg *segment, hash uint32) ([]place, er
 
 func (d *Disk) askHint(dst []location, hint *sealedHint, hash uint32) ([]location, error) {
 	d.stats.hintLookups.Add(1)
-	f, err := d.handles.acquire(&hint.file)
-	if err != nil {
-		return dst, err
-	}
-	defer d.handles.release(&hint.file)
-	return lookupHint(dst, f, &hint.hintHeader, hash)
+	r := hintReader{header: &hint.hintHeader, number: hint.number, kept: d.hints, files: d.handles, handle: &hint.file}
+	defer r.done()
+	return r.lookup(dst, hash)
 }
 
 // insert lists op's record in its segment's keydir, in place of a lesser version

@@ -291,6 +291,7 @@ func (j *mergeJob) finish() error {
 	sorted := slices.AppendSeq(make([]location, 0, o.keydir.len()), o.keydir.all())
 	hint := &sealedHint{
 		hintHeader: hintHeader{segID: o.seg.id, partition: j.store.partition, generation: o.seg.generation, records: len(sorted), sealedLength: o.end, minutes: len(o.sums), plain: o.sum},
+		number:     d.hints.number(),
 		file:       handle{name: hintName(o.seg.data.name)},
 	}
 	name := o.seg.data.name

@@ -37,7 +37,7 @@ func OpenDisk(fsys vfs.FS, cfg Config, nowMicros int64) (*Disk, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	d := &Disk{
-		fs: fsys, cfg: cfg, identity: id, lock: lock, handles: newHandles(fsys, cfg.MaxHandles), gate: newGate(),
+		fs: fsys, cfg: cfg, identity: id, lock: lock, handles: newHandles(fsys, cfg.MaxHandles), hints: newHintCache(cfg.HintCacheBytes), gate: newGate(),
 		stores: map[Partition]*Store{}, stop: make(chan struct{}),
 	}
 	d.opening.L = &d.mu

@@ -171,7 +171,7 @@ const (
 
 // openHint reads the header of a hint.
 func (d *Disk) openHint(name string) (*sealedHint, error) {
-	h := &sealedHint{file: handle{name: name}}
+	h := &sealedHint{number: d.hints.number(), file: handle{name: name}}
 	f, err := d.handles.acquire(&h.file)
 	if err != nil {
 		return nil, err

@@ -176,6 +176,7 @@ func (l *lane) sealSegment(seg *segment) error {
 	}
 	hint := &sealedHint{
 		hintHeader: hintHeader{segID: seg.id, partition: s.partition, generation: seg.generation, records: seg.keydir.len(), sealedLength: end},
+		number:     s.disk.hints.number(),
 		file:       handle{name: hintName(seg.data.name)},
 	}
 	if !l.timed {

@@ -48,7 +48,8 @@ type segment struct {
 // A sealedHint is the hint of one sealing.
 type sealedHint struct {
 	hintHeader
-	file handle
+	number uint64 // of its pages in the hintCache
+	file   handle
 }
 
 // A segSyncer makes a segment's appended bytes durable. Whoever comes first

@@ -23,6 +23,9 @@ type Stats struct {
 	WriteErrors                int64
 	Syncs, SyncErrors          int64 // of segments
 	Gets, Heads, HintLookups   int64
+	HintPageHits               int64 // pages of hints that lookups found in memory
+	HintPageMisses             int64 // and those they did not
+	HintCacheBytes             int64 // of memory for them
 	BadReads                   int64 // records that fail their checks, or cannot be read
 	Damage                     int64 // stretches set aside, see Store.Damage
 	TornTails                  int64 // cut off
@@ -72,6 +75,8 @@ func (d *Disk) Stats() Stats {
 		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
 		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),
 	}
+	pages := d.hints.stats()
+	st.HintPageHits, st.HintPageMisses, st.HintCacheBytes = pages.hits, pages.misses, pages.sizeBytes
 	open, opened, closed := d.handles.counts()
 	st.OpenFiles, st.FilesOpened, st.FilesClosed = open, int64(opened), int64(closed)
 	for _, s := range d.openStores() {

@@ -73,14 +73,15 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
 		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
 		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree),
-		MergeBytesPerSecond: mergeRate(c.Node.MergeRate), TombstoneGraceSeconds: seconds(c.Node.TombstoneGrace), MaxHandles: c.Node.MaxHandles,
+		MergeBytesPerSecond: orNone(c.Node.MergeRate), TombstoneGraceSeconds: seconds(c.Node.TombstoneGrace), MaxHandles: c.Node.MaxHandles, HintCacheBytes: orNone(c.Node.HintCache),
 		MaxInFlightBytes: int64(c.Node.MaxInFlight), TailBufferBytes: int64(c.Node.TailBuffer),
 		Log: log,
 	}, nil
 }
 
-// mergeRate returns the node's setting: there, 0 asks for the default.
-func mergeRate(s config.Size) int64 {
+// orNone returns what a size is where 0 asks for the default and a negative one for
+// none.
+func orNone(s config.Size) int64 {
 	if s == 0 {
 		return -1
 	}

@@ -44,6 +44,7 @@ type Node struct {
 	MergeRate      Size     `toml:"merge_rate" doc:"Bytes a second that giving back the space of overwritten plain objects may read and write, per disk; \"0\": none is given back."`
 	TombstoneGrace Duration `toml:"tombstone_grace" doc:"How long a deleted plain object is remembered as deleted, whole seconds. A replica that misses the delete for longer may bring it back."`
 	MaxHandles     int      `toml:"max_handles" doc:"Data files open at once."`
+	HintCache      Size     `toml:"hint_cache" doc:"Memory, over all disks, for those parts of the lists of sealed slots' records that are looked into most; \"0\": none."`
 	MaxInFlight    Size     `toml:"max_in_flight" doc:"Bytes of requests being worked on at once, over all connections; more wait in the network."`
 	TailBuffer     Size     `toml:"tail_buffer" doc:"Bytes held for tails that have not read them yet; slower tails read from disk."`
 }
@@ -89,6 +90,7 @@ func DefaultConfig() Config {
 			MergeRate:      16 << 20,
 			TombstoneGrace: Duration(10 * day),
 			MaxHandles:     1024,
+			HintCache:      4 << 20,
 			MaxInFlight:    256 << 20,
 			TailBuffer:     256 << 20,
 		},

@@ -109,6 +109,7 @@ func (n *Node) check(all *faults) {
 	if n.MaxHandles < 16 || n.MaxHandles > 1<<20 {
 		all.add("node.max_handles", "is %d; it must be from 16 to %d", n.MaxHandles, 1<<20)
 	}
+	sizeIn(all, "node.hint_cache", n.HintCache, 0, 1<<30)
 	sizeIn(all, "node.max_in_flight", n.MaxInFlight, 64<<20, 1<<40)
 	sizeIn(all, "node.tail_buffer", n.TailBuffer, 16<<20, 1<<40)
 }

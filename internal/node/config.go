@@ -39,6 +39,7 @@ type Config struct {
 	MergeBytesPerSecond   int64         // of each disk, for plain buckets; default 16 MiB, negative: none
 	TombstoneGraceSeconds int64         // how long tombstones of plain buckets are kept; default ten days
 	MaxHandles            int           // open files; default 1024
+	HintCacheBytes        int64         // of the node's disks together, for pages of hints; default 4 MiB, negative: none
 	MaxInFlightBytes      int64         // of requests being worked on; default 256 MiB
 	TailBufferBytes       int64         // held for tails that have not read it yet; default 256 MiB
 
@@ -67,6 +68,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SyncInterval, time.Second)
 	setDefault(&c.UpkeepInterval, time.Second)
 	setDefault(&c.MaxHandles, 1024)
+	setDefault(&c.HintCacheBytes, 4<<20)
 	setDefault(&c.MaxInFlightBytes, 256<<20)
 	setDefault(&c.TailBufferBytes, 256<<20)
 	if c.Buckets == nil {

@@ -150,9 +150,17 @@ func (n *Node) engineConfig() bitcask.Config {
 		Cluster: clusterID(n.cfg.Cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
 		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: n.cfg.bootID,
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
-		MaxHandles: n.cfg.MaxHandles, MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
+		MaxHandles: n.cfg.MaxHandles, HintCacheBytes: n.hintCacheBytes(), MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
 		MergeBytesPerSecond: n.cfg.MergeBytesPerSecond, TombstoneGraceSeconds: n.cfg.TombstoneGraceSeconds,
 	}
+}
+
+// hintCacheBytes returns each disk's share; negative: none.
+func (n *Node) hintCacheBytes() int64 {
+	if share := n.cfg.HintCacheBytes / int64(max(len(n.cfg.Data), 1)); share > 0 {
+		return share
+	}
+	return -1
 }
 
 func (n *Node) tailConfig() tail.Config {
