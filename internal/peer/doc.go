@@ -61,7 +61,9 @@
 // answer that of the node that gives it. A node that is behind catches up before
 // it answers ([HandlerConfig.CatchUp]); one that is ahead, and knows other owners
 // for the object, answers CodeWrongOwner, and the asking side learns the newer
-// history before its coordinator is told ([Config.CatchUp]).
+// history before its coordinator is told ([Config.CatchUp]). Puts are for owners;
+// sources are read as well. A put is judged again when it is stored: one that was
+// taken for a ring that does not count any more is not acknowledged.
 //
 // # What is bounded
 //

@@ -17,8 +17,10 @@ import (
 // be called by any goroutine; their errors are *object.Error.
 type Local interface {
 	// Judge compares the history that a request for an object was sent under with
-	// this node's own. It must be quick.
-	Judge(theirs ring.Version, ref Ref) Judgement
+	// this node's own. Puts are for owners; other requests are served by sources
+	// as well. It must be quick. A put is judged again when it is stored: the
+	// history may have changed meanwhile.
+	Judge(theirs ring.Version, ref Ref, put bool) Judgement
 
 	// Put stores a record, a delta of the index included, under its placement
 	// hash. It returns when the record is as durable as its bucket's sync policy
@@ -44,13 +46,13 @@ type Local interface {
 type Judgement uint8
 
 const (
-	// Same: both histories name the same owners for the object, this node among
-	// them; it is served.
+	// Same: both histories name the same owners for the object, and this node may
+	// be asked; it is served.
 	Same Judgement = 1 + iota
 	// Behind: this node's history is the older one.
 	Behind
 	// Differs: this node's history is not the older one, and names other owners
-	// than the request's, or does not name this node.
+	// than the request's, or gives this node no part in the object.
 	Differs
 )
 
@@ -58,10 +60,10 @@ const (
 type HandlerConfig struct {
 	Local   Local
 	Cluster wire.ID
-	// CatchUp gets this node the history v, which a peer has, before ctx ends, or
-	// says why not. Many requests may wait in it at once. Without it, requests of a
-	// newer history are refused.
-	CatchUp func(ctx context.Context, v ring.Version) error
+	// CatchUp gets this node the history v, which that peer has, before ctx ends,
+	// or says why not. Many requests may wait in it at once. Without it, requests of
+	// a newer history are refused.
+	CatchUp func(ctx context.Context, v ring.Version, from ring.NodeID) error
 }
 
 // A Handler serves the requests of other nodes' Peers. It is a [wire.Handler]
@@ -149,17 +151,17 @@ func (h *Handler) malformed(err error) error {
 
 // fence serves nothing under a history that names other owners.
 func (h *Handler) fence(ctx context.Context, r *wire.Request, ref Ref) error {
-	theirs := ring.Version(r.History)
-	j := h.cfg.Local.Judge(theirs, ref)
+	theirs, put := ring.Version(r.History), r.Op == OpPut
+	j := h.cfg.Local.Judge(theirs, ref, put)
 	if j == Behind {
 		h.counters.catchUps.Add(1)
 		if h.cfg.CatchUp == nil {
 			return errBehind
 		}
-		if err := h.cfg.CatchUp(ctx, theirs); err != nil {
+		if err := h.cfg.CatchUp(ctx, theirs, ring.NodeID(r.Peer().Node)); err != nil {
 			return object.Errorf(object.CodeUnavailable, object.NotDone, "%s: %w", errBehind.Message, err)
 		}
-		j = h.cfg.Local.Judge(theirs, ref)
+		j = h.cfg.Local.Judge(theirs, ref, put)
 	}
 	switch j {
 	case Same:
@@ -178,6 +180,8 @@ var (
 		Message: "this node has not learnt yet who owns what: send again a little later"}
 	errWrongOwner = &object.Error{Code: object.CodeWrongOwner, Outcome: object.NotDone,
 		Message: "the owners of the key have changed: ask again under the new history"}
+	errMovedMeanwhile = &object.Error{Code: object.CodeWrongOwner, Outcome: object.MaybeDone,
+		Message: "the owners of the key changed while it was stored: ask again under the new history"}
 )
 
 func (h *Handler) put(ctx context.Context, r *wire.Request) (wire.Answer, error) {
@@ -193,7 +197,16 @@ func (h *Handler) put(ctx context.Context, r *wire.Request) (wire.Answer, error)
 	if err := h.fence(ctx, r, ref); err != nil {
 		return wire.Answer{}, err
 	}
-	return wire.Answer{}, h.cfg.Local.Put(ctx, ref.Hash, rec)
+	if err := h.cfg.Local.Put(ctx, ref.Hash, rec); err != nil {
+		return wire.Answer{}, err
+	}
+	// What was stored for a ring that does not count any more is no copy that may be
+	// acknowledged.
+	if h.cfg.Local.Judge(ring.Version(r.History), ref, true) != Same {
+		h.counters.wrongOwners.Add(1)
+		return wire.Answer{}, errMovedMeanwhile
+	}
+	return wire.Answer{}, nil
 }
 
 func (h *Handler) get(ctx context.Context, r *wire.Request, body bool) (wire.Answer, error) {

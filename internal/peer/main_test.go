@@ -44,7 +44,7 @@ func newFakeLocal() *fakeLocal {
 	return &fakeLocal{recs: map[string]object.Record{}, rows: map[event.IndexKey]index.Row{}, gone: map[string]error{}, complete: true}
 }
 
-func (l *fakeLocal) Judge(theirs ring.Version, ref Ref) Judgement {
+func (l *fakeLocal) Judge(theirs ring.Version, ref Ref, _ bool) Judgement {
 	if ref.Hash != ring.Hash(ref.Type, ref.Bucket, ref.Key) {
 		panic("a wrong hash")
 	}

@@ -160,7 +160,7 @@ func TestFencing(t *testing.T) {
 	defer r.close()
 	caught := make(chan ring.Version, 1)
 	var refuse error
-	r.handler.cfg.CatchUp = func(_ context.Context, v ring.Version) error {
+	r.handler.cfg.CatchUp = func(_ context.Context, v ring.Version, _ ring.NodeID) error {
 		caught <- v
 		if refuse == nil {
 			r.local.setVersion(v)
@@ -245,7 +245,7 @@ func TestRefusalWaitsForTheHistory(t *testing.T) {
 func TestCaughtUpAndNoOwner(t *testing.T) {
 	r := newRig(t, nil)
 	defer r.close()
-	r.handler.cfg.CatchUp = func(_ context.Context, v ring.Version) error {
+	r.handler.cfg.CatchUp = func(_ context.Context, v ring.Version, _ ring.NodeID) error {
 		r.local.setVersion(v)
 		r.local.differs = true
 		return nil
@@ -261,6 +261,22 @@ func TestCaughtUpAndNoOwner(t *testing.T) {
 	if len(r.local.recs) != 0 {
 		t.Error("it was stored")
 	}
+}
+
+// TestMovedWhileStored: what was stored while the owners changed is not
+// acknowledged, and the coordinator may not take it for undone.
+func TestMovedWhileStored(t *testing.T) {
+	r := connected(t, nil)
+	defer r.close()
+	r.local.onPut = func(context.Context) error {
+		r.local.mu.Lock()
+		defer r.local.mu.Unlock()
+		r.local.version, r.local.differs = ring.Version{Era: 1, Index: 1}, true
+		return nil
+	}
+	rec := record(t, blobKey, 10)
+	defer rec.Release()
+	want(t, "a put", put(r.peer, ask(hashOf(blobKey)), rec).err, object.CodeWrongOwner, object.MaybeDone)
 }
 
 // TestStrangers: who is not a node of the cluster gets nothing from a replica.
