@@ -30,6 +30,11 @@ type Config struct {
 	// an object; required. It must be quick.
 	History func() *ring.History
 
+	// Shared reports whether other nodes hold replicas too, or may have: what a new
+	// vnode's name once acknowledged is then not known to be nothing. It must be
+	// quick. Default: whether the newest ring has several nodes.
+	Shared func() bool
+
 	SlotSeconds      int64 // the cluster's; required
 	AheadSeconds     int64 // how far ahead an epoch may be; default expiry.DefaultAheadSeconds, negative for not at all
 	LatenessSeconds  int64 // how long a row is waited for; default DefaultLatenessSeconds
@@ -55,6 +60,9 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Shared == nil {
+		c.Shared = func() bool { return len(c.History().Newest().Nodes()) > 1 }
+	}
 	c.AheadSeconds = cmp.Or(c.AheadSeconds, expiry.DefaultAheadSeconds)
 	c.LatenessSeconds = cmp.Or(c.LatenessSeconds, DefaultLatenessSeconds)
 	c.SealAfterSeconds = cmp.Or(c.SealAfterSeconds, DefaultSealAfterSeconds)

@@ -106,13 +106,12 @@ func (s *Set) firstSafe(now time.Time) expiry.Slot {
 	return expiry.SlotOf(now.Unix()+ahead+sinceSkewSeconds, s.cfg.SlotSeconds) + 1
 }
 
-// shared reports whether other nodes hold replicas too.
-func (s *Set) shared() bool { return len(s.cfg.History().Newest().Nodes()) > 1 }
-
 // Open opens the vnodes of partitions, which this node owns, before it serves
-// anything. One that is new vouches, durably when Open returns, for the slots
-// from now's on in which nothing can have been acknowledged; one that is opened
-// by its first use instead vouches for nothing until it is merged.
+// anything of them. One that is new vouches, durably when Open returns, for the
+// slots from now's on in which nothing can have been acknowledged; one that is
+// opened by its first use instead vouches for nothing until it is merged. Where
+// this node holds the only replicas both vouch for everything, but only what Open
+// has said of it lasts when others come to hold some too.
 //
 // An error names the partitions that cannot be opened; the others are.
 func (s *Set) Open(now time.Time, partitions ...ring.Partition) error {
@@ -174,7 +173,15 @@ func (v *Vnode) begin(new Since) error {
 			s = Since{Slot: never} // whatever it said, merging brings it back
 		}
 		since = s
-	case !v.store.Known() && v.set.shared():
+	case !v.store.Known() && !v.set.cfg.Shared():
+		if new.Slot == never {
+			break
+		}
+		since.Born = new.Born
+		if err := v.store.SetNote(appendSince(nil, since)); err != nil {
+			return err
+		}
+	case !v.store.Known():
 		since = new
 		if err := v.store.SetNote(appendSince(nil, since)); err != nil {
 			return err

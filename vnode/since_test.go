@@ -112,6 +112,26 @@ func TestNewVnodeVouchesFromNowOn(t *testing.T) {
 	n.want("a slot of later", n.get("events", blobKey(later.Unix(), 0)), "absent")
 }
 
+// TestOthersCome: what a node held alone it vouches for, also when others have
+// come: for what it had opened, not for what it never had.
+func TestOthersCome(t *testing.T) {
+	n := onEngine(t, vfs.NewMem())
+	opened := n.partitions()[:1]
+	if err := n.set.Open(n.now, opened...); err != nil {
+		t.Fatal(err)
+	}
+	n.twoNodes()
+	n.restart()
+	if err := n.set.Open(n.now, n.partitions()...); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range n.set.Vnodes() {
+		if s := v.Since(); s.Whole() != (i == 0) || s.Born != n.now.Unix() {
+			t.Errorf("partition %v vouches for %+v", v.Partition(), s)
+		}
+	}
+}
+
 // TestVouching: what is vouched for is durable, and only grows.
 func TestVouching(t *testing.T) {
 	mem := vfs.NewMem()

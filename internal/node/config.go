@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/vfs"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 // A Config says who a node is, where its data lies and what it may use. Fields
@@ -47,6 +48,8 @@ type Config struct {
 	Log     *slog.Logger     // default: discards
 	Now     func() time.Time // the clock; default time.Now
 
+	agreement  Agreement     // instead of one made of Members or Join; tests
+	id         ring.NodeID   // of a node that is new; tests
 	mergeGrace time.Duration // replication.MergerConfig.Grace; tests make it short
 	bootID     string        // of the machine; default vfs.BootID
 }

@@ -193,10 +193,11 @@ func (n *Node) spread(home vfs.FS, dirs []dataDir, known map[bitcask.ID]bool) {
 	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b bitcask.ID) int { return strings.Compare(a.String(), b.String()) }) {
 		lines.WriteString(id.String() + "\n")
 	}
+	n.homes = append(n.homes, home)
 	for _, d := range dirs {
 		n.keepCopy(d.fs, disksName, []byte(lines.String()))
 		if d.fs != home {
-			n.mirrors = append(n.mirrors, d.fs)
+			n.mirrors, n.homes = append(n.mirrors, d.fs), append(n.homes, d.fs)
 		}
 	}
 }

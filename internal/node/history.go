@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 
 	"github.com/mayflydb/mayfly/internal/native/proto"
 )
@@ -14,16 +13,17 @@ type clientStore struct {
 	n *Node
 }
 
-// History tells who owns what, and where they are: the members of the list. A
-// node that is alone tells no address, for what it listens on may mean nothing
-// elsewhere.
+// History tells who owns what, and where they are: all members that are, or are
+// about to be, of use. A node that is alone on a list tells no address, for what it
+// listens on may mean nothing elsewhere.
 func (s clientStore) History(context.Context) (proto.History, error) {
-	h := proto.History{Rings: s.n.ring()}
-	for _, m := range s.n.cfg.Members {
-		if proto.ValidAddress(m.Address) && len(h.Addresses) < proto.MaxAddresses {
-			h.Addresses = append(h.Addresses, proto.Address{Node: memberID(s.n.cfg.Cluster, m.Name), At: m.Address})
+	view := s.n.view.Load()
+	h := proto.History{Rings: view.fence.History()}
+	for _, m := range view.doc.Members { // ascending by id
+		at := s.n.agreement.Address(m.ID)
+		if m.State.Live() && proto.ValidAddress(at) && len(h.Addresses) < proto.MaxAddresses {
+			h.Addresses = append(h.Addresses, proto.Address{Node: m.ID, At: at})
 		}
 	}
-	slices.SortFunc(h.Addresses, func(a, b proto.Address) int { return a.Node.Compare(b.Node) })
 	return h, nil
 }

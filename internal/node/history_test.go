@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 // TestHistoryNamesTheMembers, and what was said survives its encoding; a node
@@ -31,7 +32,9 @@ func TestHistoryNamesTheMembers(t *testing.T) {
 		}
 	}
 	for _, members := range [][]Member{nil, {{Name: "n1", Address: "0.0.0.0:7070"}, {Name: "n2", Address: ":7070"}}} {
-		n := &Node{cfg: Config{Members: members}, history: c.nodes[0].history}
+		history := c.nodes[0].ring()
+		n := &Node{agreement: newFixedAgreement(Config{Members: members}, history, nil)}
+		n.view.Store(&view{n.agreement.Document(), ring.NewFence(history)})
 		if h, err := (clientStore{nil, n}).History(t.Context()); err != nil || len(h.Addresses) != 0 {
 			t.Errorf("members %v: %v, %v", members, h.Addresses, err)
 		}

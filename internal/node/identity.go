@@ -48,6 +48,9 @@ func whoAmI(dirs []vfs.FS, cfg Config) (ring.NodeID, error) {
 		}
 	}
 	if me.IsZero() {
+		me = cfg.id
+	}
+	if me.IsZero() {
 		rand.Read(me[:])
 	}
 	return me, nil

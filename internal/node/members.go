@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/index"
@@ -80,23 +81,22 @@ func (c Config) ringNodes(me ring.NodeID) []ring.Node {
 	return nodes
 }
 
-// openPeers makes the ways to the other members.
-func (n *Node) openPeers() error {
-	n.peers = make(map[ring.NodeID]*peer.Peer)
-	for _, m := range n.cfg.Members {
-		id := memberID(n.cfg.Cluster, m.Name)
-		if id == n.id {
-			continue
-		}
-		p, err := peer.New(peer.Config{
-			Node: id, Address: func() string { return m.Address }, Hello: n.hello(), Logger: n.cfg.Log,
-		})
-		if err != nil {
-			return fmt.Errorf("member %q: %w", m.Name, err)
-		}
-		n.peers[id] = p
+// openPeers makes the ways to the other members, as far as they are known.
+func (n *Node) openPeers() {
+	n.peers = newPeerSet(n.openPeer, func() { n.pushes.changed() })
+	n.catcher = newCatcher(func() ring.Version { return n.ring().Version() }, n.catchUp)
+}
+
+// openPeer makes the way to a member.
+func (n *Node) openPeer(id ring.NodeID) (*peer.Peer, error) {
+	p, err := peer.New(peer.Config{
+		Node: id, Address: func() string { return n.agreement.Address(id) }, Hello: n.hello(), Logger: n.cfg.Log,
+		CatchUp: func(v ring.Version, deadline time.Time, then func()) { n.catcher.later(v, id, deadline, then) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("member %v: %w", id, err)
 	}
-	return nil
+	return p, nil
 }
 
 // replica returns the way to a node's replica, nil if there is none.
@@ -104,7 +104,7 @@ func (n *Node) replica(id ring.NodeID) replication.Replica {
 	if id == n.id {
 		return n.local
 	}
-	if p := n.peers[id]; p != nil {
+	if p := n.peers.get(id); p != nil {
 		return p
 	}
 	return nil
@@ -112,24 +112,16 @@ func (n *Node) replica(id ring.NodeID) replication.Replica {
 
 // repairer is replica for read repair, which is shed first.
 func (n *Node) repairer(id ring.NodeID) replication.Replica {
-	if p := n.peers[id]; p != nil {
+	if p := n.peers.get(id); p != nil {
 		return p.Repair()
 	}
 	return n.replica(id)
 }
 
-func (n *Node) closePeers() error {
-	var faults []error
-	for _, p := range n.peers {
-		faults = append(faults, p.Close())
-	}
-	return errors.Join(faults...)
-}
-
 // greeted is told of every caller. A member that connects to this node is there:
 // it should not wait for its copies until this one happens to try again.
 func (n *Node) greeted(caller wire.Hello) {
-	if p := n.peers[ring.NodeID(caller.Node)]; p != nil && caller.Cluster == clusterID(n.cfg.Cluster) {
+	if p := n.peers.get(ring.NodeID(caller.Node)); p != nil && caller.Cluster == n.cluster {
 		p.Heard()
 	}
 }
@@ -161,18 +153,9 @@ func (d door) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, erro
 // [peer.Local].
 type peerLocal struct{ *localReplica }
 
-// Judge compares histories. Membership is a list that all nodes share, so there
-// is one history; a node with another was given another list, and one that asks
-// for what this node does not own has made its ring otherwise.
-func (l peerLocal) Judge(theirs ring.Version, ref peer.Ref) peer.Judgement {
-	ours := l.history()
-	switch r := ours.Newest(); {
-	case ours.Version().Before(theirs):
-		return peer.Behind
-	case theirs != ours.Version() || !r.Owns(l.me, r.PartitionOf(ref.Hash)):
-		return peer.Differs
-	}
-	return peer.Same
+// Judge compares histories.
+func (l peerLocal) Judge(theirs ring.Version, ref peer.Ref, put bool) peer.Judgement {
+	return l.fence.judge(theirs, ref, put)
 }
 
 // Put stores a record.

@@ -57,7 +57,7 @@ func (c *trio) meet(t testing.TB, i int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	for id, p := range c.nodes[i].peers {
+	for id, p := range c.nodes[i].peers.each() {
 		for j, other := range c.nodes {
 			if j != i && other.server != nil && other.id == id {
 				if err := p.Connect(ctx); err != nil {
@@ -198,7 +198,7 @@ func TestMemberThatComesBackIsHeard(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	hello := c.nodes[2].hello()
-	for n.peers[away].Stats().Hurried == 0 {
+	for n.peers.get(away).Stats().Hurried == 0 {
 		for _, h := range []wire.Hello{{Name: "a user"}, hello} {
 			conn, err := wire.Dial(ctx, n.Addr().String(), wire.Config{Hello: h})
 			if err != nil {
@@ -207,7 +207,7 @@ func TestMemberThatComesBackIsHeard(t *testing.T) {
 			conn.Close()
 		}
 	}
-	if s := n.peers[c.nodes[1].id].Stats(); s.Hurried != 0 {
+	if s := n.peers.get(c.nodes[1].id).Stats(); s.Hurried != 0 {
 		t.Errorf("a member that was there all the time: %+v", s)
 	}
 }

@@ -18,21 +18,6 @@ import (
 	"github.com/mayflydb/mayfly/vnode"
 )
 
-// openOwned opens the vnodes of all partitions that this node owns together with
-// others, before it serves anything: those that are new begin to vouch from now on. One that
-// cannot be opened does not stop the node.
-func (n *Node) openOwned() {
-	if n.alone() {
-		return
-	}
-	start := time.Now()
-	owned := slices.Collect(n.history.Newest().OwnedBy(n.id))
-	if err := n.vnodes.Open(n.cfg.Now(), owned...); err != nil {
-		n.cfg.Log.Error("some partitions cannot be opened; the others are served", "error", err)
-	}
-	n.cfg.Log.Debug("partitions opened", "partitions", len(owned), "took", time.Since(start))
-}
-
 // newMerger returns what makes this node's replicas complete with the help of
 // the others, and pays what they are owed.
 func (n *Node) newMerger() *replication.Merger {
@@ -42,14 +27,30 @@ func (n *Node) newMerger() *replication.Merger {
 	})
 }
 
+// merge runs the Merger while this node is not alone: it would have nobody to ask.
+func (n *Node) merge(ctx context.Context) {
+	for n.alone() {
+		adopted := n.adopted.Load().done
+		if !n.alone() {
+			break
+		}
+		select {
+		case <-adopted:
+		case <-ctx.Done():
+			return
+		}
+	}
+	n.merger.Run(ctx)
+}
+
 // syncer returns the way to another node's replicas for merging, nil if there is
 // none.
 func (n *Node) syncer(id ring.NodeID) replication.Syncer {
-	p := n.peers[id]
+	p := n.peers.get(id)
 	if p == nil {
 		return nil
 	}
-	return mergeRemote{p.Sync(func() ring.Version { return n.history.Version() }), p.Repair(), n}
+	return mergeRemote{p.Sync(func() ring.Version { return n.ring().Version() }), p.Repair(), n}
 }
 
 // A mergeRemote is another node's replicas as merging asks them.
@@ -61,7 +62,7 @@ type mergeRemote struct {
 
 // Fetch reads an object, or a row.
 func (r mergeRemote) Fetch(ctx context.Context, lane replication.Lane, key string) (object.Record, error) {
-	return replication.FetchFrom(ctx, r.replica, r.n.history.Version(), lane, r.n.isRows(lane), key)
+	return replication.FetchFrom(ctx, r.replica, r.n.ring().Version(), lane, r.n.isRows(lane), key)
 }
 
 // Repair gives a record.
@@ -198,7 +199,7 @@ func (l mergeLocal) Page(_ context.Context, lane replication.Lane, from uint64) 
 
 // Fetch reads an object, or a row.
 func (l mergeLocal) Fetch(ctx context.Context, lane replication.Lane, key string) (object.Record, error) {
-	return replication.FetchFrom(ctx, l.n.local, l.n.history.Version(), lane, l.n.isRows(lane), key)
+	return replication.FetchFrom(ctx, l.n.local, l.n.ring().Version(), lane, l.n.isRows(lane), key)
 }
 
 // Repair stores what this node lacks.
@@ -216,7 +217,7 @@ func (l mergeLocal) RepairRecord(_ context.Context, rec object.Record, over obje
 			return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 		}
 	}
-	r, p := l.n.history.For(timed, hash, epoch)
+	r, p := l.n.ring().For(timed, hash, epoch)
 	if !r.Owns(l.n.id, p) {
 		return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
 	}
@@ -306,13 +307,19 @@ func (d syncDoor) Page(_ context.Context, lane peer.Lane, from uint64) (peer.Pag
 	return page, d.n.isRows(lane), err
 }
 
-// owned refuses partitions that this node does not own, or that are no ring's:
-// nothing is opened for them.
+// owned refuses partitions of which this node is neither owner nor source under any
+// ring: nothing is opened for them.
 func (d syncDoor) owned(p ring.Partition) error {
-	if r := d.n.history.Newest(); p.Bits != r.Bits() || !r.Owns(d.n.id, p) {
-		return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
+	h := d.n.ring()
+	if slices.Contains(h.PlainSources(p), d.n.id) {
+		return nil
 	}
-	return nil
+	for from, r := range h.All() {
+		if p.Bits == r.Bits() && (r.Owns(d.n.id, p) || slices.Contains(h.Sources(from, p), d.n.id)) {
+			return nil
+		}
+	}
+	return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
 }
 
 // rescue stores a value that loses its key to another one: under a key of its

@@ -31,7 +31,7 @@ func (c *trio) complete(t testing.TB, nodes ...int) {
 
 // doubted counts the partitions for which a node is not complete.
 func (n *Node) doubted() (doubted int) {
-	for p := range n.history.Newest().OwnedBy(n.id) {
+	for p := range n.ring().Newest().OwnedBy(n.id) {
 		if (mergeLocal{n}).InDoubt(p) {
 			doubted++
 		}
@@ -44,7 +44,7 @@ func (n *Node) doubted() (doubted int) {
 func contents(t testing.TB, n *Node) map[string][]byte {
 	t.Helper()
 	all := map[string][]byte{}
-	for p := range n.history.Newest().OwnedBy(n.id) {
+	for p := range n.ring().Newest().OwnedBy(n.id) {
 		v, err := n.vnodes.Vnode(p)
 		if err != nil {
 			t.Fatal(err)
@@ -356,7 +356,7 @@ func TestTwoBodies(t *testing.T) {
 	}
 	hash := ring.Hash(one.Type, one.Bucket, one.Key)
 	for i, rec := range []object.Record{lesser, greater, greater} {
-		v, err := c.nodes[i].vnodes.Vnode(c.nodes[i].history.Newest().PartitionOf(hash))
+		v, err := c.nodes[i].vnodes.Vnode(c.nodes[i].ring().Newest().PartitionOf(hash))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +367,7 @@ func TestTwoBodies(t *testing.T) {
 	n := c.nodes[0]
 	n.coord.Owed().Add(replication.Place{
 		Node: n.id, Type: bucket.DefaultType, Bucket: bucket.Events, Timed: true,
-		Partition: n.history.Newest().PartitionOf(hash), Slot: n.history.SlotOf(now),
+		Partition: n.ring().Newest().PartitionOf(hash), Slot: n.ring().SlotOf(now),
 	}, nil)
 	c.paid(t, 0)
 	if got, err := get(n, one); err != nil || got != string(greater.Value()) {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/native"
 	"github.com/mayflydb/mayfly/internal/native/proto"
@@ -30,26 +31,35 @@ import (
 type Node struct {
 	cfg      Config
 	id       ring.NodeID
+	cluster  wire.ID
 	disks    []*bitcask.Disk
 	paths    []string     // of the disks
 	failed   []failedDisk // data directories that are not in use
 	missing  []string     // ids of disks that the others remember
-	mirrors  []vfs.FS     // disks with copies of the node's own files
-	history  *ring.History
-	buckets  atomic.Pointer[bucket.Set]
+	homes    []vfs.FS     // the disks in use; the first is where the node's own files are kept
+	mirrors  []vfs.FS     // the others, with copies of these
 	vnodes   *vnode.Set
 	local    *localReplica
-	peers    map[ring.NodeID]*peer.Peer // the other members
 	coord    *replication.Coordinator
-	merger   *replication.Merger // nil on a node that is alone
+	merger   *replication.Merger
 	store    *Store
 	hub      *tail.Hub
 	pushes   *pushes
 	server   *wire.Server
 	listener net.Listener
 
-	stop   context.CancelFunc // ends the upkeep
-	wg     sync.WaitGroup     // upkeep and server
+	agreement Agreement
+	gate      *agreed.Gate               // nil where nothing is prepared: the members are a list
+	view      atomic.Pointer[view]       // what is adopted of what is agreed; replaced under adopting
+	adopting  sync.Mutex                 // held by adopt
+	adopted   atomic.Pointer[signal]     // closed, and replaced, when view has been
+	buckets   atomic.Pointer[bucket.Set] // those of view
+	shared    atomic.Bool                // some ring had, or is about to have, another node
+	peers     *peerSet                   // the other members
+	catcher   *catcher
+
+	stop   context.CancelFunc // ends the goroutines
+	wg     sync.WaitGroup     // the goroutines, the server's among them
 	ready  atomic.Bool        // recovered, and not stopping
 	served error              // why the server ended, if it did by itself
 }
@@ -73,6 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		}
 	}
 	n := &Node{cfg: cfg, listener: ln}
+	n.adopted.Store(newSignal())
 	n.buckets.Store(cfg.Buckets)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.closePeers(), n.closeDisks(), ln.Close())
@@ -94,18 +105,14 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // open opens the disks and what is made of them.
 func (n *Node) open() error {
+	n.cluster = clusterID(n.cfg.Cluster)
 	home, err := n.openDisks()
 	if err != nil {
 		return err
 	}
-	if n.history, err = openHistory(home, n.cfg, n.id); err != nil {
+	if err := n.openAgreement(home); err != nil {
 		return err
 	}
-	buckets, err := openBuckets(home, n.cfg.Buckets)
-	if err != nil {
-		return err
-	}
-	n.buckets.Store(buckets)
 	dcs, err := openDCs(home)
 	if err != nil {
 		return err
@@ -116,18 +123,19 @@ func (n *Node) open() error {
 		return err
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
-		Buckets: n.buckets.Load, History: n.ring,
+		Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load,
 		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
 		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
 	}, disks)
 	if err != nil {
 		return err
 	}
-	n.openOwned()
-	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now}
-	if err := n.openPeers(); err != nil {
+	n.openOwned(n.ring())
+	if err := n.openGate(); err != nil {
 		return err
 	}
+	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence()}
+	n.openPeers()
 	n.coord, err = replication.New(replication.Config{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer,
 	})
@@ -139,15 +147,14 @@ func (n *Node) open() error {
 	n.store.hub = n.hub
 	n.pushes = newPushes(n)
 	n.local.pushes = n.pushes
-	if !n.alone() {
-		n.merger = n.newMerger()
-	}
+	n.merger = n.newMerger()
+	n.meet(n.document())
 	return nil
 }
 
 func (n *Node) engineConfig() bitcask.Config {
 	return bitcask.Config{
-		Cluster: clusterID(n.cfg.Cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
+		Cluster: bitcask.ID(n.cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
 		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: n.cfg.bootID,
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
 		MaxHandles: n.cfg.MaxHandles, HintCacheBytes: n.hintCacheBytes(), MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
@@ -190,48 +197,38 @@ func (n *Node) serve() {
 			n.ready.Store(false)
 		}
 	})
-	for _, p := range n.peers {
-		n.wg.Go(func() {
-			if err := p.Connect(ctx); err != nil && ctx.Err() == nil {
-				n.cfg.Log.Warn("a member cannot be reached; it is tried again", "member", p.Node().String(), "error", err)
-			}
-		})
-	}
+	n.wg.Go(func() { n.follow(ctx) })
 	n.wg.Go(func() { n.pushes.run(ctx) })
 	n.wg.Go(func() { n.upkeep(ctx) })
-	if n.merger != nil {
-		n.wg.Go(func() { n.merger.Run(ctx) })
-	}
+	n.wg.Go(func() { n.merge(ctx) })
 }
 
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
 	return door{
 		users:  native.NewHandler(clientStore{n.store, n}),
-		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: clusterID(n.cfg.Cluster)}),
+		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await}),
 		pushes: n.pushes.door,
-		syncs:  peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: clusterID(n.cfg.Cluster), History: n.history.Version}),
+		syncs:  peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }}),
 	}
 }
 
 // hello is how the node introduces itself, to clients and to other nodes.
 func (n *Node) hello() wire.Hello {
-	return wire.Hello{Cluster: clusterID(n.cfg.Cluster), Node: wire.ID(n.id), Name: n.cfg.Name}
+	return wire.Hello{Cluster: n.cluster, Node: wire.ID(n.id), Name: n.cfg.Name}
 }
 
-// ring returns the history of rings.
-func (n *Node) ring() *ring.History { return n.history }
-
 func (n *Node) wireHistory() wire.History {
-	v := n.history.Version()
+	v := n.ring().Version()
 	return wire.History{Era: v.Era, Index: v.Index}
 }
 
 func (n *Node) info() proto.Info {
-	v := n.history.Version()
+	h := n.ring()
+	v := h.Version()
 	i := proto.Info{
 		Node: n.id.String(), Name: n.cfg.Name, Cluster: n.cfg.Cluster, Version: n.cfg.Version,
-		Era: v.Era, HistoryIndex: v.Index, Partitions: 1 << n.history.Newest().Bits(),
+		Era: v.Era, HistoryIndex: v.Index, Partitions: 1 << h.Newest().Bits(),
 		SlotSeconds: n.cfg.SlotSeconds, LatenessSeconds: n.cfg.LatenessSeconds, AheadSeconds: n.cfg.AheadSeconds,
 		NowMicros: n.cfg.Now().UnixMicro(), Ready: n.Ready(), DCs: n.store.dcs.names(),
 	}
@@ -263,7 +260,17 @@ func (n *Node) Close(ctx context.Context) error {
 	n.pushes.door.Close()
 	faults := []error{n.server.Shutdown(ctx)}
 	n.wg.Wait()
-	return errors.Join(append(faults, n.coord.Close(ctx), n.closePeers(), n.closeDisks())...)
+	return errors.Join(append(faults, n.coord.Close(ctx), n.agreement.Close(ctx), n.closePeers(), n.closeDisks())...)
+}
+
+// closePeers ends the ways to other nodes, as far as they were made.
+func (n *Node) closePeers() error {
+	if n.peers == nil {
+		return nil
+	}
+	err := n.peers.close()
+	n.catcher.close()
+	return err
 }
 
 func (n *Node) closeDisks() error {

@@ -38,16 +38,16 @@ type pushes struct {
 	ring     func() *ring.History
 	now      func() time.Time
 	recent   int64 // seconds: older ones are not pushed, they are repairs
-	peers    map[ring.NodeID]*peer.Peer
+	peers    *peerSet
 	hub      *tail.Hub
 	publish  func(event.IndexKey, index.Row, []object.Record)
 	door     *peer.PushHandler
 	bodies   *bodyMemory
 	received peer.FollowCounters
 
-	demanded  chan struct{}                     // capacity 1: what the hub wants has changed
+	demanded  chan struct{}                     // capacity 1: what the hub wants, or who the members are, has changed
 	wanted    atomic.Pointer[peer.Subscription] // by this node's hub; nil: nothing
-	following []*peer.Following                 // run's own
+	following map[*peer.Peer]*peer.Following    // run's own
 }
 
 const (
@@ -68,13 +68,8 @@ func newPushes(n *Node) *pushes {
 		bodies:   newBodyMemory(n.cfg.TailBufferBytes/4, bodySeconds*time.Second),
 		demanded: make(chan struct{}, 1),
 	}
-	p.door = peer.NewPushHandler(peer.PushConfig{Local: p, Cluster: clusterID(n.cfg.Cluster)})
-	p.hub.OnDemand(func() {
-		select {
-		case p.demanded <- struct{}{}:
-		default:
-		}
-	})
+	p.door = peer.NewPushHandler(peer.PushConfig{Local: p, Cluster: n.cluster})
+	p.hub.OnDemand(p.changed)
 	return p
 }
 
@@ -129,7 +124,7 @@ func (p *pushes) PushesBody(to ring.NodeID, key event.Key, hash uint64) bool {
 		if o == p.me {
 			return true
 		}
-		if other := p.peers[o]; other != nil && other.Connected() {
+		if other := p.peers.get(o); other != nil && other.Connected() {
 			return false
 		}
 	}
@@ -182,24 +177,41 @@ func subscriptionOf(d tail.Demand) *peer.Subscription {
 	return &peer.Subscription{DCs: d.DCs, Bodies: d.Bodies}
 }
 
-// follow changes what is subscribed to. The new subscriptions are taken before the
-// old ones end; what comes twice the hub knows already.
+// changed tells that members have come or gone.
+func (p *pushes) changed() {
+	select {
+	case p.demanded <- struct{}{}:
+	default:
+	}
+}
+
+// follow changes what is subscribed to, and at whom. The new subscriptions are
+// taken before the old ones end; what comes twice the hub knows already.
 func (p *pushes) follow(ctx context.Context, want *peer.Subscription) {
 	have := p.wanted.Load()
-	if want == nil && have == nil || want != nil && have != nil && want.Equal(have) {
-		return
+	same := want == nil && have == nil || want != nil && have != nil && want.Equal(have)
+	if !same {
+		p.wanted.Store(want)
+		p.bodies.enable(want != nil && want.Bodies)
 	}
 	old := p.following
-	p.following = nil
-	p.wanted.Store(want)
-	p.bodies.enable(want != nil && want.Bodies)
+	p.following = make(map[*peer.Peer]*peer.Following)
+	var fresh []*peer.Following
 	if want != nil {
-		for _, other := range p.peers {
-			p.following = append(p.following, other.Follow(*want, p, &p.received))
+		for _, other := range p.peers.each() {
+			f := old[other]
+			if delete(old, other); f == nil || !same {
+				if f != nil {
+					defer f.Close()
+				}
+				f = other.Follow(*want, p, &p.received)
+				fresh = append(fresh, f)
+			}
+			p.following[other] = f
 		}
 	}
-	if len(old) > 0 && want != nil {
-		awaitReady(ctx, p.following)
+	if have != nil && want != nil && !same {
+		awaitReady(ctx, fresh)
 	}
 	for _, f := range old {
 		f.Close()

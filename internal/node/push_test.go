@@ -59,7 +59,7 @@ func (c *quintet) meet(t testing.TB) {
 			if n == other || n.server == nil || other.server == nil {
 				continue
 			}
-			if err := n.peers[other.id].Connect(ctx); err != nil {
+			if err := n.peers.get(other.id).Connect(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}

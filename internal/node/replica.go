@@ -6,6 +6,7 @@ import (
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
@@ -19,12 +20,24 @@ type localReplica struct {
 	vnodes  *vnode.Set
 	history func() *ring.History
 	now     func() time.Time
+	fence   *fence
 	pushes  *pushes
 }
 
 // Put stores a value, a tombstone, or a delta of the index.
 func (l *localReplica) Put(ask replication.Ask, rec object.Record, done func(uint64, *object.Error)) {
-	done(ask.Call, object.AsError(l.put(l.me, ask.Hash, rec)))
+	ref := peer.Ref{Type: rec.Type, Bucket: rec.Bucket, Key: rec.Key, Hash: ask.Hash}
+	if err := l.fence.check(ask.History, ref, true); err != nil {
+		done(ask.Call, err)
+		return
+	}
+	err := object.AsError(l.put(l.me, ask.Hash, rec))
+	// What was stored for a ring that does not count any more is no copy that may be
+	// acknowledged.
+	if err == nil && l.fence.check(ask.History, ref, true) != nil {
+		err = errMovedMeanwhile
+	}
+	done(ask.Call, err)
 }
 
 // put stores a record that a coordinator on that node has sent, and has those who
@@ -61,6 +74,10 @@ func (l *localReplica) appendDelta(hash uint64, rec object.Record) (event.IndexK
 
 // Get reads a record, or its header alone.
 func (l *localReplica) Get(ask replication.Ask, bucketType, bucket, key []byte, body bool, done func(uint64, object.Record, bool, *object.Error)) {
+	if err := l.fence.check(ask.History, peer.Ref{Type: bucketType, Bucket: bucket, Key: key, Hash: ask.Hash}, false); err != nil {
+		done(ask.Call, object.Record{}, false, err)
+		return
+	}
 	rec, complete, err := l.get(vnode.Ref{Type: bucketType, Bucket: bucket, Key: key, Hash: ask.Hash}, body)
 	done(ask.Call, rec, complete, object.AsError(err))
 }
@@ -89,6 +106,10 @@ func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complet
 
 // Row reads an index row.
 func (l *localReplica) Row(ask replication.Ask, key event.IndexKey, done func(uint64, index.Row, bool, *object.Error)) {
+	if err := l.fence.checkRow(ask.History, key, ask.Hash); err != nil {
+		done(ask.Call, index.Row{}, false, err)
+		return
+	}
 	row, complete, err := l.row(key)
 	done(ask.Call, row, complete, object.AsError(err))
 }

@@ -57,8 +57,8 @@ func (n *Node) recover(ctx context.Context) {
 	n.clearDoubts()
 }
 
-// alone tells whether the ring has no other node.
-func (n *Node) alone() bool { return len(n.history.Newest().Nodes()) == 1 }
+// alone tells whether no ring has another node.
+func (n *Node) alone() bool { return !sharesWith(n.ring(), n.id) }
 
 // index returns the index as recovery and sealing compare blobs with it.
 func (n *Node) index() vnode.Index {
@@ -120,27 +120,6 @@ func (n *Node) eachStore(f func(bitcask.Partition, *bitcask.Store) error) error 
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// newestEpoch returns the greatest epoch the disks are known to hold data for, 0
-// if there is none: what the clock is measured against.
-func (n *Node) newestEpoch() int64 {
-	newest := int64(0)
-	err := n.eachStore(func(_ bitcask.Partition, store *bitcask.Store) error {
-		buckets, err := store.Buckets()
-		for _, b := range buckets {
-			slots, slotsErr := store.Slots(b)
-			err = errors.Join(err, slotsErr)
-			if len(slots) > 0 && b.Timed {
-				newest = max(newest, slots[len(slots)-1].Start(n.cfg.SlotSeconds))
-			}
-		}
-		return err
-	})
-	if err != nil {
-		n.cfg.Log.Warn("the newest slot is not known for certain", "error", err)
-	}
-	return newest
 }
 
 func (n *Node) maintain(ctx context.Context, now time.Time, clockTrusted bool) {
