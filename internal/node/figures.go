@@ -1,6 +1,9 @@
 package node
 
-import "github.com/mayflydb/mayfly/bitcask"
+import (
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/peer"
+)
 
 // nodeFigures are the metrics of a node, mayfly_<name>.
 var nodeFigures = []figure[snapshot]{
@@ -46,6 +49,26 @@ var nodeFigures = []figure[snapshot]{
 	{"owed_paid_total", "Slots in which nodes were given all they were owed.", count, func(s *snapshot) float64 { return float64(s.merge.DebtsPaid) }},
 	{"owed_copies_total", "Records given to pay.", count, func(s *snapshot) float64 { return float64(s.merge.CopiesPaid) }},
 	{"owed_failed_total", "Attempts to pay that failed.", count, func(s *snapshot) float64 { return float64(s.merge.DebtsFailed) }},
+	{"agreed_era", "Era of what is agreed: raised when agreement was recovered by hand.", gauge, func(s *snapshot) float64 { return float64(s.agreed.era) }},
+	{"agreed_version", "Version of what is agreed, as this node has adopted it.", gauge, func(s *snapshot) float64 { return float64(s.agreed.index) }},
+	{"history_version", "Version of the history of rings that counts here.", gauge, func(s *snapshot) float64 { return float64(s.agreed.history) }},
+	{"history_rings", "Rings of the history.", gauge, func(s *snapshot) float64 { return float64(s.agreed.rings) }},
+	{"members", "Members of the cluster that take part in it.", gauge, func(s *snapshot) float64 { return float64(s.agreed.members) }},
+	{"members_unreachable", "Of these, others to which this node has no connection.", gauge, func(s *snapshot) float64 { return float64(s.agreed.unreachable) }},
+	{"change_pending", "1 while a change of the ring is being prepared.", gauge, func(s *snapshot) float64 { return boolFigure(s.agreed.pending) }},
+	{"change_waiting", "Members whose promise the change waits for.", gauge, func(s *snapshot) float64 { return float64(s.agreed.waiting) }},
+	{"change_promised", "1 while this node has promised to admit nothing beyond a boundary under the old ring.", gauge, func(s *snapshot) float64 { return boolFigure(s.agreed.promised) }},
+	{"replica_puts_total", "Puts that other nodes asked of this node's replicas.", count, func(s *snapshot) float64 { return float64(s.door.Puts) }},
+	{"replica_gets_total", "Gets and heads that other nodes asked.", count, func(s *snapshot) float64 { return float64(s.door.Gets + s.door.Heads) }},
+	{"replica_rows_total", "Index rows that other nodes asked for.", count, func(s *snapshot) float64 { return float64(s.door.Rows) }},
+	{"replica_catch_ups_total", "Requests of other nodes that waited because their history was newer.", count, func(s *snapshot) float64 { return float64(s.door.CatchUps) }},
+	{"replica_wrong_owner_total", "Requests of other nodes refused because the histories name other owners.", count, func(s *snapshot) float64 { return float64(s.door.WrongOwner) }},
+	{"replica_strangers_total", "Requests to replicas refused because who asked is no node of the cluster.", count, func(s *snapshot) float64 { return float64(s.door.Strangers) }},
+	{"replica_malformed_total", "Requests of other nodes that could not be decoded.", count, func(s *snapshot) float64 { return float64(s.door.Malformed) }},
+	{"sync_surveys_total", "Surveys that other nodes asked for merging.", count, func(s *snapshot) float64 { return float64(s.syncs.Surveys) }},
+	{"sync_pages_total", "Pages that other nodes asked for merging.", count, func(s *snapshot) float64 { return float64(s.syncs.Pages) }},
+	{"sync_repairs_total", "Records that other nodes brought because they were lacking here.", count, func(s *snapshot) float64 { return float64(s.syncs.Repairs) }},
+	{"sync_refused_total", "Requests for merging refused: of strangers, or under another history.", count, func(s *snapshot) float64 { return float64(s.syncs.Refused) }},
 	{"vnodes", "Vnodes that are open.", gauge, func(s *snapshot) float64 { return float64(s.vnodes.Vnodes) }},
 	{"rows_changing", "Index rows kept merged in memory.", gauge, func(s *snapshot) float64 { return float64(s.vnodes.ChangingRows) }},
 	{"rows_packed", "Index rows kept packed in memory.", gauge, func(s *snapshot) float64 { return float64(s.vnodes.PackedRows) }},
@@ -160,4 +183,26 @@ var diskFigures = []figure[bitcask.Stats]{
 	{"doubts", "Slots that may lack records.", gauge, func(s *bitcask.Stats) float64 { return float64(s.Doubts) }},
 	{"bad_reads_total", "Records that fail their checks, or cannot be read.", count, func(s *bitcask.Stats) float64 { return float64(s.BadReads) }},
 	{"low_space", "1 while the disk takes no puts because it is nearly full.", gauge, func(s *bitcask.Stats) float64 { return boolFigure(s.LowSpace) }},
+}
+
+// wayFigures are the metrics of the way to each other member, mayfly_peer_<name>.
+var wayFigures = []figure[peer.Stats]{
+	{"connections", "Connections to the member.", gauge, func(s *peer.Stats) float64 { return float64(s.Connected) }},
+	{"in_flight_requests", "Requests under way to it.", gauge, func(s *peer.Stats) float64 { return float64(s.InFlightRequests) }},
+	{"in_flight_bytes", "Bytes of records under way to it.", gauge, func(s *peer.Stats) float64 { return float64(s.InFlightBytes) }},
+	{"puts_total", "Puts asked of it.", count, func(s *peer.Stats) float64 { return float64(s.Puts) }},
+	{"gets_total", "Gets and heads asked of it.", count, func(s *peer.Stats) float64 { return float64(s.Gets + s.Heads) }},
+	{"rows_total", "Index rows asked of it.", count, func(s *peer.Stats) float64 { return float64(s.Rows) }},
+	{"failed_total", "Requests to it that ended with an error.", count, func(s *peer.Stats) float64 { return float64(s.Failed) }},
+	{"disconnected_total", "Of these, those that found no connection.", count, func(s *peer.Stats) float64 { return float64(s.Disconnected) }},
+	{"overloads_total", "Of these, those refused here: too much was under way.", count, func(s *peer.Stats) float64 { return float64(s.Overloads) }},
+	{"wrong_owner_total", "Of these, those it refused because the histories name other owners.", count, func(s *peer.Stats) float64 { return float64(s.WrongOwner) }},
+	{"bad_answers_total", "Of these, those whose answer could not be used.", count, func(s *peer.Stats) float64 { return float64(s.BadAnswers) }},
+	{"connects_total", "Connections made.", count, func(s *peer.Stats) float64 { return float64(s.Connects) }},
+	{"connect_failures_total", "Connections that could not be made.", count, func(s *peer.Stats) float64 { return float64(s.ConnectFailures) }},
+	{"hurried_total", "Attempts made sooner because the member was heard.", count, func(s *peer.Stats) float64 { return float64(s.Hurried) }},
+	{"out_bytes_total", "Bytes sent to it.", count, func(s *peer.Stats) float64 { return float64(s.BytesOut) }},
+	{"in_bytes_total", "Bytes received from it in answers.", count, func(s *peer.Stats) float64 { return float64(s.BytesIn) }},
+	{"out_frames_total", "Frames sent to it.", count, func(s *peer.Stats) float64 { return float64(s.FramesOut) }},
+	{"writes_total", "Write calls to it.", count, func(s *peer.Stats) float64 { return float64(s.Writes) }},
 }

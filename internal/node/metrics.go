@@ -11,6 +11,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
 	"github.com/mayflydb/mayfly/replication"
+	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
@@ -35,23 +36,77 @@ type snapshot struct {
 	pushed  peer.PushStats
 	follows peer.FollowStats
 	bodies  bodyStats
-	merge   replication.MergerStats // zero on a node that is alone
+	merge   replication.MergerStats
 	owed    replication.OwedStats
+	door    peer.HandlerStats
+	syncs   peer.SyncStats
+	agreed  agreedFigures
 	disks   []bitcask.Stats
+	peers   []peerFigures
+}
+
+// agreedFigures are what of the agreed document is a figure.
+type agreedFigures struct {
+	era            uint32
+	index, history uint64 // of the document's version, and of the history's
+	rings          int
+	members        int // that take part
+	unreachable    int // of these, others without a connection
+	pending        bool
+	waiting        int // members whose promise is missing
+	promised       bool
+}
+
+// peerFigures are those of the way to one member.
+type peerFigures struct {
+	name, node string
+	stats      peer.Stats
 }
 
 func (n *Node) snapshot() snapshot {
 	s := snapshot{ready: n.Ready(), vnodes: n.vnodes.Stats(), tail: n.hub.Counters(), wire: n.server.Stats(), dcs: len(n.store.dcs.names())}
 	s.pushed, s.follows, s.bodies = n.pushes.door.Stats(), n.pushes.received.Stats(), n.pushes.bodies.stats()
-	s.owed = n.coord.Owed().Stats()
-	if n.merger != nil {
-		s.merge = n.merger.Stats()
-	}
+	s.owed, s.merge = n.coord.Owed().Stats(), n.merger.Stats()
+	s.door, s.syncs = n.nodes.Stats(), n.syncs.Stats()
+	n.snapshotMembers(&s)
 	for _, d := range n.disks {
 		s.disks = append(s.disks, d.Stats())
 	}
 	s.buffers, s.bytes = object.Live()
 	return s
+}
+
+func (n *Node) snapshotMembers(s *snapshot) {
+	view := n.view.Load()
+	doc, h := view.doc, view.fence.History()
+	s.agreed = agreedFigures{era: doc.Version.Era, index: doc.Version.Index, history: h.Version().Index, rings: h.Len()}
+	if c := doc.Change; c.Phase == ring.Proposed {
+		s.agreed.pending, s.agreed.waiting = true, len(c.Waiting)
+	}
+	if n.gate != nil {
+		p := n.gate.Promise()
+		s.agreed.promised = p.Round > 0 && !p.Lifted && !p.Fixed
+	}
+	peers := n.peers.each()
+	for _, m := range doc.Members {
+		if !m.State.Live() {
+			continue
+		}
+		s.agreed.members++
+		if m.ID == n.id {
+			continue
+		}
+		p := peers[m.ID]
+		if p == nil {
+			s.agreed.unreachable++
+			continue
+		}
+		stats := p.Stats()
+		if stats.Connected == 0 {
+			s.agreed.unreachable++
+		}
+		s.peers = append(s.peers, peerFigures{m.Name, m.ID.String(), stats})
+	}
 }
 
 // A figure is one metric: its name, what it means, and where it comes from.
@@ -72,6 +127,7 @@ type collector struct {
 	paths []string // of the disks, in the order of snapshot.disks
 	node  []*prometheus.Desc
 	disk  []*prometheus.Desc
+	peer  []*prometheus.Desc
 
 	configured []string // paths of all data directories
 	failed     *prometheus.Desc
@@ -86,6 +142,9 @@ func newCollector(read func() snapshot, paths, configured []string) *collector {
 	for _, f := range diskFigures {
 		c.disk = append(c.disk, prometheus.NewDesc("mayfly_disk_"+f.name, f.help, []string{"disk"}, nil))
 	}
+	for _, f := range wayFigures {
+		c.peer = append(c.peer, prometheus.NewDesc("mayfly_peer_"+f.name, f.help, []string{"member", "node"}, nil))
+	}
 	return c
 }
 
@@ -94,7 +153,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range c.node {
 		out <- d
 	}
-	for _, d := range c.disk {
+	for _, d := range slices.Concat(c.disk, c.peer) {
 		out <- d
 	}
 	out <- c.failed
@@ -112,6 +171,17 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for i := range s.disks {
 		for j, f := range diskFigures {
 			out <- prometheus.MustNewConstMetric(c.disk[j], f.kind, f.value(&s.disks[i]), c.paths[i])
+		}
+	}
+	c.collectPeers(out, s.peers)
+}
+
+// collectPeers tells the figures of the ways to the members: there are as many as
+// the cluster has.
+func (c *collector) collectPeers(out chan<- prometheus.Metric, peers []peerFigures) {
+	for i := range peers {
+		for j, f := range wayFigures {
+			out <- prometheus.MustNewConstMetric(c.peer[j], f.kind, f.value(&peers[i].stats), peers[i].name, peers[i].node)
 		}
 	}
 }

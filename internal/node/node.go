@@ -45,6 +45,8 @@ type Node struct {
 	store    *Store
 	hub      *tail.Hub
 	pushes   *pushes
+	nodes    *peer.Handler
+	syncs    *peer.SyncHandler
 	server   *wire.Server
 	listener net.Listener
 
@@ -205,12 +207,9 @@ func (n *Node) serve() {
 
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
-	return door{
-		users:  native.NewHandler(clientStore{n.store, n}),
-		nodes:  peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await}),
-		pushes: n.pushes.door,
-		syncs:  peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }}),
-	}
+	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await})
+	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }})
+	return door{users: native.NewHandler(clientStore{n.store, n}), nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
 }
 
 // hello is how the node introduces itself, to clients and to other nodes.
