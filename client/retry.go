@@ -55,11 +55,12 @@ func (b *retryBudget) spend() bool {
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // A request is one operation as the loop of attempts sees it. Identical attempts
-// do no harm: that is so of all operations.
+// do no harm: that is so of all operations that have no "once".
 type request struct {
 	what  string // "put", for messages
 	plan  plan   // whom to ask
 	reads bool   // it changes nothing: its failures are "not done"
+	once  bool   // it is not repeated after an attempt that may have succeeded
 	bytes int    // sent in one attempt
 	cost  int64  // bytes in flight it is accounted for
 	// latency is how long such questions take, of those that are put to a second
@@ -110,7 +111,7 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 		if first == nil && last.Outcome != object.NotDone {
 			first = last
 		}
-		if !last.Code.Retryable() || c.closing.Load() || ctx.Err() != nil {
+		if !last.Code.Retryable() || c.closing.Load() || ctx.Err() != nil || r.once && first != nil {
 			break
 		}
 		if last.Code == object.CodeWrongOwner && reroutes < maxReroutes && c.relearn(ctx, r.plan.last(), time.Until(give)) {
@@ -142,7 +143,7 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 func (c *Client) attempt(parent context.Context, r *request, give time.Time) error {
 	allowed := c.cfg.AttemptTimeout + time.Duration(r.bytes)*time.Second/slowestBytes
 	deadline := time.Now().Add(allowed)
-	if give.Before(deadline) {
+	if give.Before(deadline) || r.once { // nobody else is asked afterwards
 		deadline = give
 	}
 	ctx, cancel := context.WithDeadline(parent, deadline)

@@ -50,10 +50,13 @@ type Store interface {
 }
 
 // A Handler serves the native protocol over a Store. It is a [wire.Handler].
-type Handler struct{ store Store }
+type Handler struct {
+	store   Store
+	cluster Cluster // nil: the node takes no part in one that can change
+}
 
 // NewHandler returns the door to a store.
-func NewHandler(s Store) *Handler { return &Handler{s} }
+func NewHandler(s Store) *Handler { return &Handler{store: s} }
 
 // ServeWire serves one request.
 func (h *Handler) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, error) {
@@ -76,6 +79,8 @@ func (h *Handler) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, 
 		return h.info(ctx)
 	case proto.OpHistory:
 		return h.history(ctx)
+	case proto.OpDocument, proto.OpPropose, proto.OpReport:
+		return h.administer(ctx, r)
 	}
 	return wire.Answer{}, object.Errorf(object.CodeUnsupported, object.NotDone, "operation %d is not known to this node: use a client of its version", r.Op)
 }

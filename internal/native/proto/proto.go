@@ -18,6 +18,9 @@
 //	8   tail          meta: tail options                   messages: meta an item, body its record
 //	9   info          –                                    body: msgpack of [Info]
 //	10  history       –                                    body: see AppendHistory
+//	50  document      –                                    body: an agreed.Document
+//	51  propose       body: an agreed.Command              body: an agreed.Result
+//	52  report        –                                    body: msgpack of [Report]
 package proto
 
 import (
@@ -41,6 +44,9 @@ const (
 	OpTail        uint8 = 8
 	OpInfo        uint8 = 9
 	OpHistory     uint8 = 10
+	OpDocument    uint8 = 50
+	OpPropose     uint8 = 51
+	OpReport      uint8 = 52
 )
 
 // MaxBatch bounds the records of one batch; their bytes are bounded by the
