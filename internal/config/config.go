@@ -32,6 +32,11 @@ type Node struct {
 	Name           string   `toml:"name" doc:"The node's name in messages and metrics; \"\" is the host's name."`
 	Cluster        string   `toml:"cluster" doc:"The cluster's name. Nodes and data directories of differently named clusters refuse each other."`
 	Listen         string   `toml:"listen" doc:"TCP address for clients and other nodes. Use \"0.0.0.0:7070\" to be reached from other hosts."`
+	Advertise      string   `toml:"advertise" doc:"Where clients and other nodes reach this one, host:port; \"\" is the address it listens on.\nNeeded where that is \"0.0.0.0\" or behind a translation of addresses. It may change at any start."`
+	Join           []string `toml:"join" doc:"Addresses of nodes of the cluster this one belongs to, host:port; some of them are enough, its own may be among them.\nA node with a data directory finds the others without. Empty: a new node is a cluster of its own."`
+	Expect         int      `toml:"expect" doc:"How many new nodes found the cluster together: the same number and the same join on each. \"1\": a new node with join waits for\na cluster that is there. Of no meaning once the data directory is made."`
+	Zone           string   `toml:"zone" doc:"What fails together with this node, a rack or a room. Copies of one thing are put into different zones, where there are enough."`
+	Weight         int      `toml:"weight" doc:"Capacity of this node, in any unit, the same on all nodes: a node of twice the weight gets twice the data."`
 	Members        []string `toml:"members" doc:"All nodes of the cluster, this one included, as \"name=host:port\", the same list on each node.\nEverything is then kept three times. Empty: this node is alone. Fixed when the data directory is made."`
 	Data           []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
 	Slot           Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the data directory is made."`
@@ -78,6 +83,9 @@ func DefaultConfig() Config {
 		Node: Node{
 			Cluster:        "mayfly",
 			Listen:         "127.0.0.1:7070",
+			Join:           []string{},
+			Expect:         1,
+			Weight:         100,
 			Members:        []string{},
 			Data:           []string{"./mayfly-data"},
 			Slot:           Duration(time.Hour),

@@ -130,6 +130,8 @@ func TestRules(t *testing.T) {
 		`node.name: is "a\nb"; it must be text without control characters`,
 		`node.cluster: is empty; give it a name`,
 		`node.listen: ":07" has no port number; write one from 0 to 65535 after the colon, as in "127.0.0.1:7070"`,
+		`node.expect: is 0; it must be from 1 to 5: more nodes join later`,
+		`node.weight: is 0; it must be from 1 to 1048576`,
 		`node.data: names no directory; write data = ["./mayfly-data"]`,
 		`node.slot: is 1ns; it must be whole seconds, from 1s to 1d`,
 		`node.partitions: is 3; it must be a power of two from 1 to 4096`,
@@ -188,6 +190,40 @@ func TestRules(t *testing.T) {
 		`aggregate.listen: names no address; write listen = ["127.0.0.1:7071"]`,
 		`client.nodes: "x" is not an address; write host:port, as in "127.0.0.1:7070"`,
 	}
+	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestFaultsOfJoining: how a node finds the others, and they it.
+func TestFaultsOfJoining(t *testing.T) {
+	c := DefaultConfig()
+	c.Node.Join, c.Node.Expect, c.Node.Zone, c.Node.Weight, c.Node.Listen = []string{"a:1", "b:2"}, 3, "rack 1", 1, "0.0.0.0:7070"
+	c.Node.Advertise = "10.0.0.1:7070"
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	c.Node.Join, c.Node.Expect, c.Node.Zone, c.Node.Weight, c.Node.Advertise = []string{"a"}, 6, "\n", 0, "[::]:7070"
+	c.Node.Name, c.Node.Members = "n1", []string{"n1=a:1"}
+	want := []string{
+		`node.join: "a" is not an address; write host:port, as in "127.0.0.1:7070"`,
+		`node.join: and node.members cannot be given together: a list of members never changes, a cluster that is joined does; keep one of them`,
+		`node.expect: is 6; it must be from 1 to 5: more nodes join later`,
+		`node.zone: is "\n"; it must be text without control characters`,
+		`node.weight: is 0; it must be from 1 to 1048576`,
+		`node.advertise: is "[::]:7070", which no other machine can connect to; name a host`,
+	}
+	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	c = DefaultConfig()
+	c.Node.Expect = 3
+	want = []string{`node.expect: is 3, and node.join is empty; name there where the others are`}
+	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	c.Node.Join, c.Node.Listen = []string{"a:1"}, ":7070"
+	want = []string{`node.advertise: is empty, and node.listen, ":7070", does not say where others reach this node; write host:port, as in "10.0.0.1:7070"`}
 	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

@@ -79,11 +79,48 @@ func (n *Node) checkMembers(all *faults) {
 	}
 }
 
+// checkCluster reports what is wrong with how the node finds others.
+func (n *Node) checkCluster(all *faults) {
+	for _, a := range n.Join {
+		address(all, "node.join", a)
+	}
+	if len(n.Join) > 0 && len(n.Members) > 0 {
+		all.add("node.join", "and node.members cannot be given together: a list of members never changes, a cluster that is joined does; keep one of them")
+	}
+	if n.Expect < 1 || n.Expect > maxExpected {
+		all.add("node.expect", "is %d; it must be from 1 to %d: more nodes join later", n.Expect, maxExpected)
+	} else if n.Expect > 1 && len(n.Join) == 0 {
+		all.add("node.expect", "is %d, and node.join is empty; name there where the others are", n.Expect)
+	}
+	label(all, "node.zone", n.Zone, true)
+	if n.Weight < 1 || n.Weight > maxWeight {
+		all.add("node.weight", "is %d; it must be from 1 to %d", n.Weight, maxWeight)
+	}
+	host, _, err := net.SplitHostPort(n.Listen)
+	anyHost := err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
+	switch {
+	case n.Advertise != "":
+		address(all, "node.advertise", n.Advertise)
+		if host, _, err := net.SplitHostPort(n.Advertise); err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
+			all.add("node.advertise", "is %q, which no other machine can connect to; name a host", n.Advertise)
+		}
+	case anyHost && len(n.Join) > 0:
+		all.add("node.advertise", "is empty, and node.listen, %q, does not say where others reach this node; write host:port, as in \"10.0.0.1:7070\"", n.Listen)
+	}
+}
+
+// Bounds of what a node says of itself.
+const (
+	maxExpected = 5 // nodes that found a cluster: its first voters
+	maxWeight   = 1 << 20
+)
+
 func (n *Node) check(all *faults) {
 	label(all, "node.name", n.Name, true)
 	label(all, "node.cluster", n.Cluster, false)
 	address(all, "node.listen", n.Listen)
 	n.checkMembers(all)
+	n.checkCluster(all)
 	if len(n.Data) == 0 {
 		all.add("node.data", "names no directory; write data = [\"./mayfly-data\"]")
 	}
