@@ -18,13 +18,21 @@ type Replacement struct {
 	Unwritten  int64
 	Candidates []Node // who may take a place; Out is none
 	First      NodeID // who takes each place it can; zero: nobody is preferred
+	// Stale, if there are any, are the nodes that may not learn of the
+	// amendment for long, Out among them: those that do not answer. Where more
+	// than MostStale of the owners are, of the ring as it was made or as it is
+	// amended, or as many as it was made with, Out keeps its place. Fewer cannot
+	// acknowledge among themselves what the others deny, if MostStale is less than
+	// each w; and they leave so many others that a successor can become complete.
+	Stale     []NodeID
+	MostStale int
 }
 
 // Replace returns a later history, of version v, in which other nodes own what
 // Out owns in these slots, and lists what it could not hold. A successor is
 // the candidate of a zone with fewest owners of the partition, of these the
 // one that owns least for its weight, of these one by chance. Where all
-// candidates are owners, Out stays one. Out is a source of what has been
+// candidates are owners, or too many are stale, Out stays one. Out is a source of what has been
 // written, unless it is lost: then it is no source of anything any more. h
 // stays as it is. Errors wrap ErrRing.
 func (h *History) Replace(v Version, r Replacement) (*History, []Shortfall, error) {
@@ -38,10 +46,15 @@ func (h *History) Replace(v Version, r Replacement) (*History, []Shortfall, erro
 	candidates := sortedNodes(r.Candidates)
 	candidates = slices.DeleteFunc(candidates, func(n Node) bool { return n.ID == r.Out })
 	next.amendments = slices.Clone(h.amendments)
-	kept := 0 // places that Out keeps
+	kept, held := 0, 0 // places that Out keeps: there is nobody, too many are stale
 	for _, s := range h.stretches(r.From, r.Until, r.Unwritten) {
 		moves, left := s.ring.replaceAll(r.Out, r.First, candidates)
 		kept += left
+		if len(r.Stale) > 0 {
+			all := len(moves)
+			moves = slices.DeleteFunc(moves, func(m Move) bool { return s.tooStale(m.Prefix, r.Stale, r.MostStale) })
+			held += all - len(moves)
+		}
 		if a := newAmendment(s.from, s.until, r.Reason, r.Out, candidates, moves); a != nil {
 			a.OutLost = r.Reason == Lost
 			a.setPending(s.until <= r.Unwritten)
@@ -59,6 +72,11 @@ func (h *History) Replace(v Version, r Replacement) (*History, []Shortfall, erro
 		short = append(short, Shortfall{Copies, fmt.Sprintf(
 			"no other node can take %d of the places of node %s: all of the %d others own these partitions already; add a node",
 			kept, h.nameOf(r.Out), len(candidates))})
+	}
+	if held > 0 {
+		short = append(short, Shortfall{Copies, fmt.Sprintf(
+			"%d of the places of node %s stay with it: more than %d of the owners of these partitions do not answer; bring one of them back, or remove it as lost",
+			held, h.nameOf(r.Out), r.MostStale)})
 	}
 	return next, short, nil
 }
@@ -106,8 +124,20 @@ func (h *History) Fill(v Version, n int, from, until, unwritten int64, candidate
 
 // A stretch is slots of one span.
 type stretch struct {
-	ring        *Ring // as amended
+	made, ring  *Ring // as it was made, as amended
 	from, until int64
+}
+
+// tooStale reports whether more than most of a partition's owners are among the
+// nodes, in the ring as it was made or as amended: or all that it was made with.
+func (s *stretch) tooStale(prefix uint32, nodes []NodeID, most int) bool {
+	stale := 0
+	for _, id := range nodes {
+		if slices.Contains(s.made.row(prefix), id) || slices.Contains(s.ring.row(prefix), id) {
+			stale++
+		}
+	}
+	return stale > min(most, s.made.n-1)
 }
 
 // stretches returns the spans between two slots as far as they lie there, cut
@@ -118,13 +148,13 @@ func (h *History) stretches(from, until, cut int64) (all []stretch) {
 		if i+1 < len(h.spans) {
 			end = h.spans[i+1].from
 		}
-		first, last := max(s.from, from), min(end, until)
+		made, first, last := h.entries[s.entry].ring, max(s.from, from), min(end, until)
 		if first < cut && cut < last {
-			all = append(all, stretch{s.ring, first, cut})
+			all = append(all, stretch{made, s.ring, first, cut})
 			first = cut
 		}
 		if first < last {
-			all = append(all, stretch{s.ring, first, last})
+			all = append(all, stretch{made, s.ring, first, last})
 		}
 	}
 	return all

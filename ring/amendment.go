@@ -111,6 +111,12 @@ func (a *Amendment) validate() error {
 	return nil
 }
 
+// same reports whether two amendments are equal.
+func (a *Amendment) same(b *Amendment) bool {
+	return a == b || a.From == b.From && a.Until == b.Until && a.Reason == b.Reason && a.Out == b.Out && a.OutLost == b.OutLost &&
+		slices.Equal(a.Nodes, b.Nodes) && slices.Equal(a.Moves, b.Moves)
+}
+
 // counts reports whether the amendment counts in a slot of its ring.
 func (a *Amendment) counts(slot int64) bool { return a.From <= slot && slot < a.Until }
 

@@ -71,8 +71,9 @@ type Timing struct {
 // admissible returns the highest epoch that some member may admit now.
 func (t Timing) admissible(now int64) int64 { return now + t.AheadSeconds + t.SkewSeconds }
 
-// boundary returns the first slot that nobody can reach for LeadSeconds.
-func (t Timing) boundary(now int64) int64 {
+// Boundary returns the first slot that nobody can reach for LeadSeconds: ahead
+// of every epoch that any member may admit until then.
+func (t Timing) Boundary(now int64) int64 {
 	return slotOf(t.admissible(now)+t.LeadSeconds, t.SlotSeconds) + 1
 }
 
@@ -174,7 +175,7 @@ func (c Change) propose(t Timing, e ChangeEvent) (Change, []ChangeAction) {
 	if len(members) == 0 {
 		return c, []ChangeAction{{Kind: Refuse, Why: "a change needs a member to prepare it"}}
 	}
-	boundary := max(e.From, t.boundary(e.Now))
+	boundary := max(e.From, t.Boundary(e.Now))
 	if c.Phase == Fixed {
 		boundary = max(boundary, c.Boundary+1)
 	}
@@ -184,7 +185,7 @@ func (c Change) propose(t Timing, e ChangeEvent) (Change, []ChangeAction) {
 
 // again withdraws the proposal and makes it again, not before the slot.
 func (c Change) again(t Timing, now, slot int64, why string) (Change, []ChangeAction) {
-	c = Change{c.Round + 1, Proposed, max(slot, t.boundary(now)), c.Members, c.Members}
+	c = Change{c.Round + 1, Proposed, max(slot, t.Boundary(now)), c.Members, c.Members}
 	return c, append([]ChangeAction{{Kind: Withdraw, Why: why}}, c.ask()...)
 }
 

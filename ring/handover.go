@@ -78,6 +78,12 @@ func (h handover) lost(node NodeID) handover {
 	return h
 }
 
+// same reports whether two handovers are equal.
+func (h handover) same(other handover) bool {
+	equal := func(a, b holding) bool { return a.node == b.node && slices.Equal(a.prefixes, b.prefixes) }
+	return h.bits == other.bits && slices.EqualFunc(h.newcomers, other.newcomers, equal) && slices.EqualFunc(h.sources, other.sources, equal)
+}
+
 func (h handover) empty() bool { return len(h.newcomers) == 0 && len(h.sources) == 0 }
 
 // inside reports whether a piece lies in the partition, whole.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 )
 
@@ -194,6 +195,9 @@ func (h *History) endOf(entry int) int64 {
 // its amendments.
 func (h *History) Newest() *Ring { return h.entries[len(h.entries)-1].ring }
 
+// NewestFrom returns the first slot that the newest ring counts for.
+func (h *History) NewestFrom() int64 { return h.entries[len(h.entries)-1].from }
+
 // Len returns the number of rings, each counted once however it is amended.
 func (h *History) Len() int { return len(h.entries) }
 
@@ -212,6 +216,9 @@ func (h *History) All() iter.Seq2[int64, *Ring] {
 // Amendments yields the amendments in the order of their agreement. They must
 // not be changed.
 func (h *History) Amendments() iter.Seq[*Amendment] { return slices.Values(h.amendments) }
+
+// AmendmentCount returns the number of amendments, at most MaxAmendments.
+func (h *History) AmendmentCount() int { return len(h.amendments) }
 
 // Append returns a later history, of version v, in which r counts from a slot
 // on that is after the last ring's. Owners of plain data that r leaves out
@@ -255,6 +262,62 @@ func (h *History) Trim(v Version, oldest int64) (*History, error) {
 		next.amendments = append(next.amendments, a)
 	}
 	return newHistory(next)
+}
+
+// Versioned returns the same history as that of another version, for who makes
+// several changes one.
+func (h *History) Versioned(v Version) *History {
+	same := *h
+	same.version = v
+	return &same
+}
+
+// Same reports whether two histories differ in nothing but their versions, one
+// being made from the other: rings that were decoded apart count as different.
+func (h *History) Same(other *History) bool {
+	return h.slotSeconds == other.slotSeconds && slices.Equal(h.entries, other.entries) &&
+		slices.EqualFunc(h.amendments, other.amendments, (*Amendment).same) && h.plain.same(other.plain)
+}
+
+// Serves reports whether anybody needs the node: it is a member of the newest
+// ring, or an owner or a source of slots from oldest on, or a source of plain
+// data.
+func (h *History) Serves(node NodeID, oldest int64) bool {
+	if _, member := h.Newest().Node(node); member {
+		return true
+	}
+	if slices.ContainsFunc(h.plain.sources, func(s holding) bool { return s.node == node }) {
+		return true
+	}
+	for i, s := range h.spans {
+		if i+1 < len(h.spans) && h.spans[i+1].from <= oldest {
+			continue
+		}
+		if s.ring.owned(node) > 0 {
+			return true
+		}
+		for _, sources := range s.sources {
+			if slices.Contains(sources, node) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Names reports whether the history has to do with the node at all.
+func (h *History) Names(node NodeID) bool {
+	for _, e := range h.entries {
+		if _, member := e.ring.Node(node); member {
+			return true
+		}
+	}
+	for _, a := range h.amendments {
+		if a.Out == node || slices.ContainsFunc(a.Nodes, func(n Node) bool { return n.ID == node }) {
+			return true
+		}
+	}
+	return h.Serves(node, math.MinInt64)
 }
 
 // successor returns a copy of h of a later version, without its spans.

@@ -309,7 +309,13 @@ func (p *Plan) describe(h, next *History, d Data) {
 			}
 		})
 	}
-	for _, a := range next.amendments[len(h.amendments):] {
+	kept := 0 // amendments from the new ring's beginning on ended with the one before
+	for _, a := range h.amendments {
+		if a.From < p.From {
+			kept++
+		}
+	}
+	for _, a := range next.amendments[kept:] {
 		p.Past = append(p.Past, PastChange{a.From, a.Until, a.Reason, a.Out, len(a.Moves), len(a.Nodes)})
 	}
 	for i := range p.Nodes {

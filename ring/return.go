@@ -34,6 +34,28 @@ func (h *History) Return(v Version, node NodeID, from int64) (*History, error) {
 	return newHistory(next)
 }
 
+// Returning returns how many partitions Return would give back to the node, in
+// slots from from on, and in how many of them more than most of the owners are
+// stale: nodes that will not promise before. Where there are such, a return is
+// not safe: they could acknowledge among themselves what the node does not know.
+func (h *History) Returning(node NodeID, from int64, stale []NodeID, most int) (places, unsafe int) {
+	for _, s := range h.stretches(from, Forever, from) {
+		entry := h.entryAt(s.from)
+		for _, a := range h.amendments {
+			if a.Reason != Down || a.Out != node || !a.counts(s.from) || h.entryAt(a.From) != entry {
+				continue
+			}
+			for _, m := range a.Moves {
+				places++
+				if s.tooStale(m.Prefix, stale, most) {
+					unsafe++
+				}
+			}
+		}
+	}
+	return places, unsafe
+}
+
 // rebase makes amendments hold, from a slot on, without those that are over:
 // interval by interval, in their order. A move whose node is an owner now goes
 // to the one that made way for it; a move that has no effect is left out.

@@ -2,9 +2,17 @@ package agreed
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
+)
+
+// Bounds of what a Result says.
+const (
+	maxNotes     = 64
+	maxNoteBytes = 4 << 10 // of a note, and of a refusal
 )
 
 // A step is a command being applied: d is a copy of the document before, whose
@@ -22,8 +30,14 @@ func (d *Document) Apply(c Command) (*Document, Result) {
 	next := *d
 	next.Version.Index++
 	s := &step{d: &next, now: c.Now}
-	if err := s.apply(c); err != nil {
-		return d, Result{Version: d.Version, Err: object.AsError(err)}
+	err := s.apply(c)
+	if err == nil {
+		s.beginReturn()
+	}
+	if err != nil {
+		refusal := *object.AsError(err)
+		refusal.Outcome, refusal.Message = object.NotDone, cut(refusal.Message)
+		return d, Result{Version: d.Version, Err: &refusal}
 	}
 	if same(d, &next) {
 		return d, Result{Version: d.Version, Notes: s.notes}
@@ -37,12 +51,83 @@ func (s *step) apply(c Command) error {
 		return s.join(c.Member)
 	case Introduce:
 		return s.introduce(c.Member)
+	case Stage:
+		return s.stageOf(c.Stage)
+	case Clear:
+		return s.clear(c.Node)
+	case CommitStaged:
+		return s.commit(c.Commit)
+	case Cancel:
+		return s.cancel()
+	case Promised:
+		s.event(ring.ChangeEvent{Kind: ring.Promised, Round: c.Round, Node: c.Node, Highest: c.Highest})
+		return nil
+	case Tick:
+		s.event(ring.ChangeEvent{Kind: ring.Tick})
+		return nil
+	case Down:
+		return s.down(c.Node, c.Silent)
+	case Up:
+		return s.up(c.Node)
+	case Completed:
+		return s.completed(c.History, c.Completions)
+	case Trim:
+		return s.trim(c.Oldest)
+	case SetBucket:
+		return s.setBucket(c.Bucket, c.Empty)
+	case SetTTL:
+		return s.setTTL(c.Bucket)
+	case SetSettings:
+		return s.setSettings(c.Settings)
 	}
-	return refuse(object.CodeUnsupported, "%v: this version does not know the command", c.Kind)
+	return refuse(object.CodeUnsupported, "%v: this version does not know the command; run the same version on all nodes", c.Kind)
 }
 
+// note tells the operator something, within bounds.
 func (s *step) note(format string, args ...any) {
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+	if len(s.notes) < maxNotes {
+		s.notes = append(s.notes, cut(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (s *step) noteShort(short []ring.Shortfall) {
+	for _, x := range short {
+		s.note("%v", x)
+	}
+}
+
+// cut shortens a sentence that is too long, to valid UTF-8.
+func cut(sentence string) string {
+	sentence = strings.ToValidUTF8(sentence, "?")
+	if len(sentence) > maxNoteBytes {
+		return strings.ToValidUTF8(sentence[:maxNoteBytes-len("…")], "") + "…"
+	}
+	return sentence
+}
+
+// change replaces a member, if it differs.
+func (s *step) change(m Member) {
+	if old, known := s.d.Member(m.ID); !known || !equalMembers(old, m) {
+		s.d.Members = s.d.with(m)
+	}
+}
+
+func equalMembers(a, b Member) bool {
+	return sameMember(a, b) && slices.Equal(a.Removed, b.Removed) && a.State == b.State && a.Down == b.Down && a.Back == b.Back
+}
+
+// setHistory makes h the history, as of this document's version, if it differs.
+func (s *step) setHistory(h *ring.History) {
+	if h != s.d.History && !h.Same(s.d.History) {
+		s.d.History = h.Versioned(s.d.Version)
+	}
+}
+
+// later returns some version after that of h.
+func later(h *ring.History) ring.Version {
+	v := h.Version()
+	v.Index++
+	return v
 }
 
 // same reports whether nothing but the version differs. Fields are replaced by
@@ -57,5 +142,5 @@ func sameSlice[T any](a, b []T) bool {
 }
 
 func sameChange(a, b ring.Change) bool {
-	return a.Round == b.Round && a.Phase == b.Phase && a.Boundary == b.Boundary && sameSlice(a.Members, b.Members) && sameSlice(a.Waiting, b.Waiting)
+	return a.Round == b.Round && a.Phase == b.Phase && a.Boundary == b.Boundary && slices.Equal(a.Members, b.Members) && slices.Equal(a.Waiting, b.Waiting)
 }

@@ -21,6 +21,7 @@ type Command struct {
 	Round       uint64            // Promised
 	Highest     int64             // Promised: the highest epoch the member ever admitted, ring.NoEpoch if none
 	Completions []ring.Completion // Completed
+	History     ring.Version      // Completed: of the history under which the merging of all of them began
 	Oldest      int64             // Trim: the first slot that has not expired
 	Bucket      bucket.Properties // SetBucket: all of it. SetTTL: Type, Name, TTLSeconds
 	Empty       bool              // SetBucket: the proposer has made sure that the bucket holds no data
@@ -41,7 +42,7 @@ const (
 	Promised                     // a member has promised, see ring.Preparer
 	Tick                         // time has passed; while a change is proposed
 	Down                         // a member does not answer
-	Up                           // it does again
+	Up                           // it does again: a change is prepared that gives it its places back
 	Completed                    // members have all of some partitions
 	Trim                         // what has expired needs no history
 	SetBucket                    // a bucket is declared, or changed
@@ -95,17 +96,18 @@ func (k StageKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 type Commit struct {
 	Staged     uint64     // Document.StagedHash of what the operator has seen
 	From       int64      // the slot the new ring shall count from, or later; 0: as early as can be
-	Oldest     int64      // the first slot that has not expired
-	TTLSeconds int64      // the longest of all timed buckets
+	Oldest     int64      // the first slot that may hold something; 0, or too high a one: as the TTLs say
 	Gaps       []ring.Gap // what owners and sources are known to lack
 	AcceptLoss bool       // do it even if the last copy of something goes
 }
 
-// Pending is a committed plan that is being prepared: what it was made of, to
-// be planned again when its boundary is fixed.
+// Pending is what is being prepared: a plan, as what it was made of, to be
+// planned again when its boundary is fixed; or the return of members that were
+// down, which begins by itself, and makes way for a plan.
 type Pending struct {
-	Staged []Staged // what was staged
-	Commit Commit
+	Staged    []Staged // what was staged
+	Commit    Commit
+	Returning []ring.NodeID // ascending; then nothing else is set
 }
 
 func nameOf(names []string, what string, i uint8) string {

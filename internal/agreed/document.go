@@ -31,7 +31,7 @@ type DiskID = [16]byte
 // change of the history; members are ascending by id; the newest ring's nodes
 // are the members that are Valid; names are unique among members that are
 // neither Left nor Lost, disks among all; no member that is Lost is a source;
-// Pending is set exactly while Change is ring.Proposed.
+// Pending is set exactly while Change is ring.Proposed; who is Back is Down.
 type Document struct {
 	Version  ring.Version // Index counts the commands that changed it
 	Cluster  ClusterID
@@ -46,6 +46,9 @@ type Document struct {
 	// Trimmed is the first slot the history still tells the owners of, as they
 	// were: what is older has expired for good, whatever a TTL becomes later.
 	Trimmed int64
+	// Moved is the version of the history that last made newcomers: what was
+	// completed under an older one may not be all that is lacking now.
+	Moved ring.Version
 }
 
 // Settings are what all nodes must have the same of.
@@ -73,6 +76,7 @@ type Member struct {
 	Address string   // host:port as last told; gossip may know a newer one
 	State   MemberState
 	Down    bool // does not answer: others own its places in the open and later slots
+	Back    bool // is Down, answers again, and owns again from the boundary of the next change on
 }
 
 // A MemberState says how far a member has come.

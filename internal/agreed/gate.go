@@ -66,6 +66,15 @@ func (g *Gate) Admit(epoch int64) ring.Verdict {
 	return ring.OldRing
 }
 
+// Vouches reports whether this node knows who owns the epoch. Where a promise
+// forbids the old ring and nothing is agreed yet it does not: others may
+// acknowledge under the new ring already, and what a replica does not have is
+// not absent for certain. It raises nothing.
+func (g *Gate) Vouches(epoch int64) bool {
+	r := g.rule.Load()
+	return epoch < r.first || r.then != ring.NotYet
+}
+
 // Highest returns the highest epoch admitted, ring.NoEpoch if none.
 func (g *Gate) Highest() int64 { return g.highest.Load() }
 

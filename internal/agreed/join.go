@@ -30,7 +30,7 @@ func (s *step) join(m Member) error {
 	}
 	m.State = Joining
 	s.d.Members = s.d.with(m)
-	s.stage(Staged{Kind: StageJoin, Node: m.ID})
+	s.d.Staged = staging(s.d.Staged, Staged{Kind: StageJoin, Node: m.ID})
 	return nil
 }
 

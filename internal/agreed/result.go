@@ -40,3 +40,12 @@ func refused(err error) *object.Error {
 	}
 	return e
 }
+
+// loss returns what would be lost, if the command was refused for that.
+func (r Result) loss() *ring.LastCopyError {
+	if r.Err == nil {
+		return nil
+	}
+	loss, _ := errors.AsType[*ring.LastCopyError](error(r.Err))
+	return loss
+}
