@@ -32,7 +32,7 @@ type Node struct {
 	Name           string   `toml:"name" doc:"The node's name in messages and metrics; \"\" is the host's name."`
 	Cluster        string   `toml:"cluster" doc:"The cluster's name. Nodes and data directories of differently named clusters refuse each other."`
 	Listen         string   `toml:"listen" doc:"TCP address for clients and other nodes. Use \"0.0.0.0:7070\" to be reached from other hosts."`
-	Advertise      string   `toml:"advertise" doc:"Where clients and other nodes reach this one, host:port; \"\" is the address it listens on.\nNeeded where that is \"0.0.0.0\" or behind a translation of addresses. It may change at any start."`
+	Advertise      string   `toml:"advertise" doc:"Where clients and other nodes reach this one, host:port; \"\" is the address it listens on,\nor if that is \"0.0.0.0\" one of the machine's. It may change at any start."`
 	Join           []string `toml:"join" doc:"Addresses of nodes of the cluster this one belongs to, host:port; some of them are enough, its own may be among them.\nA node with a data directory finds the others without. Empty: a new node is a cluster of its own."`
 	Expect         int      `toml:"expect" doc:"How many new nodes found the cluster together: the same number and the same join on each. \"1\": a new node with join waits for\na cluster that is there. Of no meaning once the data directory is made."`
 	Zone           string   `toml:"zone" doc:"What fails together with this node, a rack or a room. Copies of one thing are put into different zones, where there are enough."`

@@ -222,11 +222,6 @@ func TestFaultsOfJoining(t *testing.T) {
 	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	c.Node.Join, c.Node.Listen = []string{"a:1"}, ":7070"
-	want = []string{`node.advertise: is empty, and node.listen, ":7070", does not say where others reach this node; write host:port, as in "10.0.0.1:7070"`}
-	if got := sentences(t, c.Validate()); !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
-	}
 }
 
 // A fault in a file shows the line with a caret below the place.

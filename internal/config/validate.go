@@ -96,16 +96,11 @@ func (n *Node) checkCluster(all *faults) {
 	if n.Weight < 1 || n.Weight > maxWeight {
 		all.add("node.weight", "is %d; it must be from 1 to %d", n.Weight, maxWeight)
 	}
-	host, _, err := net.SplitHostPort(n.Listen)
-	anyHost := err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
-	switch {
-	case n.Advertise != "":
+	if n.Advertise != "" {
 		address(all, "node.advertise", n.Advertise)
 		if host, _, err := net.SplitHostPort(n.Advertise); err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
 			all.add("node.advertise", "is %q, which no other machine can connect to; name a host", n.Advertise)
 		}
-	case anyHost && len(n.Join) > 0:
-		all.add("node.advertise", "is empty, and node.listen, %q, does not say where others reach this node; write host:port, as in \"10.0.0.1:7070\"", n.Listen)
 	}
 }
 
