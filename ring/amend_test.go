@@ -61,6 +61,77 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// Where too many owners do not answer the last of them keep their places, and
+// a return of one of them is not safe.
+func TestReplaceWhereOthersAreStale(t *testing.T) {
+	nodes := equalNodes("abcde")
+	whole := Partition{}
+	r, _ := mustClaim(t, nodes[:3], 0, 3, nil)
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	down := func(out int, most int, stale ...int) []Shortfall {
+		x := Replacement{Out: nodes[out].ID, Reason: Down, From: 3, Until: Forever, Unwritten: 5, Candidates: nodes[3:], MostStale: most}
+		for _, i := range stale {
+			x.Stale = append(x.Stale, nodes[i].ID)
+		}
+		next, short, err := h.Replace(later(h), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h = next
+		return short
+	}
+	sorted := func() string {
+		names := strings.Fields(h.names(h.At(9).Owners(whole)))
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	const held = `[copies: 2 of the places of node "n0" stay with it: more than 1 of the owners of these partitions do not answer; bring one of them back, or remove it as lost]`
+	if short := fmt.Sprint(down(0, 1, 0, 1)); short != held || sorted() != "n0 n1 n2" {
+		t.Errorf("two are silent: owners %s\n got %s\nwant %s", sorted(), short, held)
+	}
+	if short := down(0, 0, 0); len(short) != 1 || sorted() != "n0 n1 n2" {
+		t.Errorf("one of them could acknowledge alone: owners %s, %v", sorted(), short)
+	}
+	if short := down(0, 1, 0); short != nil || sorted() != "n1 n2 n3" && sorted() != "n1 n2 n4" {
+		t.Errorf("one is silent: owners %s, %v", sorted(), short)
+	}
+	// n0 was an owner, and is down still: it counts as well.
+	if short := down(1, 1, 0, 1); len(short) != 1 || !strings.Contains(sorted(), "n1") {
+		t.Errorf("then another one: owners %s, %v", sorted(), short)
+	}
+	if places, unsafe := h.Returning(nodes[0].ID, 9, nil, 1); places != 1 || unsafe != 0 {
+		t.Errorf("to return: %d places, %d not safe", places, unsafe)
+	}
+	if _, unsafe := h.Returning(nodes[0].ID, 9, []NodeID{nodes[1].ID}, 1); unsafe != 0 {
+		t.Error("not safe to return although one alone is stale")
+	}
+	if _, unsafe := h.Returning(nodes[0].ID, 9, []NodeID{nodes[1].ID, nodes[2].ID}, 1); unsafe != 1 {
+		t.Error("safe to return although two are stale")
+	}
+	if places, _ := h.Returning(nodes[1].ID, 9, nil, 1); places != 0 {
+		t.Errorf("a node that owns all it did returns to %d places", places)
+	}
+	if h, _ = h.Return(later(h), nodes[0].ID, 7); sorted() != "n0 n1 n2" {
+		t.Errorf("back: owners %s", sorted())
+	}
+	if places, _ := h.Returning(nodes[0].ID, 7, nil, 1); places != 0 {
+		t.Errorf("still to return: %d places", places)
+	}
+	// A ring of one owner: it could acknowledge alone, whatever is wanted.
+	alone, _ := mustClaim(t, nodes[:1], 0, 1, nil)
+	h, _ = NewHistory(Version{0, 1}, 10, alone)
+	if down(0, 1, 0); sorted() != "n0" {
+		t.Errorf("the only owner: owners %s", sorted())
+	}
+}
+
+// later returns the version after that of h.
+func later(h *History) Version {
+	v := h.Version()
+	v.Index++
+	return v
+}
+
 // Where all others are owners already, nobody can take the place.
 func TestReplaceWithNobody(t *testing.T) {
 	nodes := equalNodes("abc")
@@ -401,6 +472,30 @@ func (w *world) lacks(node NodeID) bool {
 	return false
 }
 
+// checkStale demands that what a replacement was not to touch is as it was, and
+// that all else has changed if anybody could take it.
+func (w *world) checkStale(t *rapid.T, before *History, r Replacement) {
+	if len(r.Stale) == 0 {
+		return
+	}
+	for slot := r.From; slot < w.now+10; slot++ {
+		made, was, is := before.entries[before.entryAt(slot)].ring, before.At(slot), w.h.At(slot)
+		for p := range was.Partitions() {
+			stale := 0
+			for _, id := range r.Stale {
+				if made.Owns(id, p) || was.Owns(id, p) {
+					stale++
+				}
+			}
+			free := slices.ContainsFunc(r.Candidates, func(n Node) bool { return n.ID != r.Out && !was.Owns(n.ID, p) })
+			want := was.Owns(r.Out, p) && free && stale <= r.MostStale && stale < made.N()
+			if got := was.Owns(r.Out, p) && !is.Owns(r.Out, p); got != want {
+				t.Fatalf("slot %d, %v: %d of the owners are stale, at most %d may be, replaced: %v, want %v", slot, p, stale, r.MostStale, got, want)
+			}
+		}
+	}
+}
+
 // Whatever is replaced, returns, fills, completes, is lost or trimmed: nobody
 // who lacks something counts as complete, and somebody who has it is asked.
 func TestAmendmentsKeepTheData(t *testing.T) {
@@ -452,8 +547,14 @@ func TestAmendmentsKeepTheData(t *testing.T) {
 					t.Skip()
 				}
 				w.down[id] = true
-				h, _, err := w.h.Replace(w.version(), Replacement{Out: id, Reason: Down, From: w.now, Until: Forever, Unwritten: w.now + 1, Candidates: w.members()})
+				r := Replacement{Out: id, Reason: Down, From: w.now, Until: Forever, Unwritten: w.now + 1, Candidates: w.members()}
+				if rapid.Bool().Draw(t, "with care") {
+					r.Stale, r.MostStale = slices.SortedFunc(maps.Keys(w.down), NodeID.Compare), rapid.IntRange(0, 2).Draw(t, "at most")
+				}
+				before := w.h
+				h, _, err := w.h.Replace(w.version(), r)
 				must(h, err)
+				w.checkStale(t, before, r)
 			},
 			"back": func(t *rapid.T) {
 				id := any()

@@ -100,6 +100,29 @@ const (
 `
 )
 
+func goldenChange() Change {
+	members := []NodeID{{15: 1}, {0: 0xff, 15: 2}}
+	return Change{Round: 7, Phase: Proposed, Boundary: 489950, Members: members, Waiting: members[1:]}
+}
+
+const (
+	goldenChangeBytes = `
+	4d465243 01 01 0000                 // MFRC, format 1, proposed, 0
+	0700000000000000                    // round 7
+	de79070000000000                    // boundary, slot 489950
+	0200 0000                           // 2 members, 0
+	00000000000000000000000000000001 00 // has promised
+	ff000000000000000000000000000002 01 // has not
+	88c9a3ce46681e15                    // xxhash64
+`
+	goldenPromiseBytes = `
+	4d465250 01 00 01 00                // MFRP, format 1, not lifted, fixed, 0
+	0700000000000000                    // round 7
+	de79070000000000                    // boundary, slot 489950
+	657519525557157f                    // xxhash64
+`
+)
+
 // fromHex returns the bytes of hexadecimal text with blanks and comments.
 func fromHex(t testing.TB, text string) []byte {
 	var digits strings.Builder
@@ -118,7 +141,8 @@ func TestGoldenBytes(t *testing.T) {
 	for name, c := range map[string]struct {
 		made   interface{ MarshalBinary() ([]byte, error) }
 		golden string
-	}{"ring": {goldenRing(t), goldenRingBytes}, "history": {goldenHistory(t), goldenHistoryBytes}} {
+	}{"ring": {goldenRing(t), goldenRingBytes}, "history": {goldenHistory(t), goldenHistoryBytes},
+		"change": {goldenChange(), goldenChangeBytes}, "promise": {Promise{Round: 7, Boundary: 489950, Fixed: true}, goldenPromiseBytes}} {
 		got, err := c.made.MarshalBinary()
 		if want := fromHex(t, c.golden); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v\n got %x\nwant %x", name, err, got, want)
@@ -190,6 +214,8 @@ func documents(t testing.TB) map[string]document {
 	return map[string]document{
 		"ring":    {fromHex(t, goldenRingBytes), func(b []byte) error { _, err := UnmarshalRing(b); return err }},
 		"history": {fromHex(t, goldenHistoryBytes), func(b []byte) error { _, err := UnmarshalHistory(b); return err }},
+		"change":  {fromHex(t, goldenChangeBytes), func(b []byte) error { _, err := UnmarshalChange(b); return err }},
+		"promise": {fromHex(t, goldenPromiseBytes), func(b []byte) error { _, err := UnmarshalPromise(b); return err }},
 	}
 }
 
@@ -312,6 +338,46 @@ func TestHostileHistories(t *testing.T) {
 	}
 }
 
+// Changes and promises that nobody could have written, under right checksums.
+func TestHostileChanges(t *testing.T) {
+	for name, c := range map[string]struct {
+		at int
+		is byte
+	}{
+		"phase 3":                   {5, 3},
+		"reserved":                  {7, 1},
+		"more members":              {24, 3},
+		"more members than nodes":   {25, 0xff},
+		"waiting for one when idle": {5, 0},
+		"a member of zeroes":        {43, 0},
+		"waiting for half of one":   {28 + 16, 2},
+	} {
+		b := fromHex(t, goldenChangeBytes)
+		b[c.at] = c.is
+		if _, err := UnmarshalChange(resum(b)); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrRing) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b := fromHex(t, goldenPromiseBytes)
+	b[5] = 2
+	if _, err := UnmarshalPromise(resum(b)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("lifted by half: %v", err)
+	}
+	for name, c := range map[string]Change{
+		"phase":     {Phase: Fixed + 1},
+		"twice":     {Members: []NodeID{{1}, {1}}},
+		"nobody":    {Members: []NodeID{{}}},
+		"a waiter":  {Phase: Proposed, Members: []NodeID{{1}}, Waiting: []NodeID{{2}}},
+		"too many":  {Members: make([]NodeID, MaxNodes+1)},
+		"idle":      {Phase: Idle, Members: []NodeID{{1}}, Waiting: []NodeID{{1}}},
+		"two waits": {Phase: Proposed, Members: []NodeID{{1}}, Waiting: []NodeID{{1}, {1}}},
+	} {
+		if _, err := c.MarshalBinary(); !errors.Is(err, ErrRing) {
+			t.Errorf("%s was encoded: %v", name, err)
+		}
+	}
+}
+
 func TestMoreRingsThanAHistoryHolds(t *testing.T) {
 	h, rings := testHistory(t)
 	for i := range int64(MaxRings - 1) {
@@ -406,6 +472,15 @@ func FuzzUnmarshalRing(f *testing.F) {
 
 func FuzzUnmarshalHistory(f *testing.F) {
 	fuzzDocument(f, UnmarshalHistory, fromHex(f, goldenHistoryBytes))
+}
+
+func FuzzUnmarshalChange(f *testing.F) {
+	idle, _ := Change{}.MarshalBinary()
+	fuzzDocument(f, UnmarshalChange, fromHex(f, goldenChangeBytes), idle)
+}
+
+func FuzzUnmarshalPromise(f *testing.F) {
+	fuzzDocument(f, UnmarshalPromise, fromHex(f, goldenPromiseBytes))
 }
 
 func BenchmarkUnmarshalRing(b *testing.B) {

@@ -312,3 +312,67 @@ func TestPlanIsDeterministic(t *testing.T) {
 		}
 	})
 }
+
+// What was amended for slots of the new ring ends with the ring before, and is
+// no part of the plan.
+func TestPlanAfterAmendments(t *testing.T) {
+	nodes := equalNodes("abcde")
+	r, _ := mustClaim(t, nodes[:4], 2, 3, nil)
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	h, _, err := h.Replace(Version{0, 2}, Replacement{Out: nodes[0].ID, Reason: Down, From: 5, Until: Forever, Unwritten: 7, Candidates: nodes[1:4]})
+	if err != nil || h.AmendmentCount() != 2 {
+		t.Fatal(err, h.AmendmentCount())
+	}
+	p, err := NewPlan(h, Wanted{Nodes: nodes, Bits: 2, N: 3, From: 7}, Data{})
+	if err != nil || len(p.Past) != 0 {
+		t.Errorf("joined: %v, past %v", err, p)
+	}
+	p, err = NewPlan(h, Wanted{Nodes: nodes[:3], Bits: 2, N: 3, From: 7}, Data{})
+	if err != nil || len(p.Past) == 0 || p.Past[0].Out != nodes[3].ID || p.Past[0].Reason != Leaving {
+		t.Errorf("left: %v, past %v", err, p)
+	}
+}
+
+func TestWhoIsNeeded(t *testing.T) {
+	nodes := equalNodes("abcd")
+	r, _ := mustClaim(t, nodes[:3], 2, 3, nil)
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	plan, err := NewPlan(h, Wanted{Nodes: nodes[1:], Bits: 2, N: 3, From: 9}, Data{Oldest: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = plan.Commit(h, Version{0, 2}, 9); err != nil || h.NewestFrom() != 9 {
+		t.Fatal(err, h.NewestFrom())
+	}
+	out, in := nodes[0].ID, nodes[3].ID
+	says := func(what string, serves, names bool) {
+		if got := h.Serves(out, 2); got != serves {
+			t.Errorf("%s: it serves: %v", what, got)
+		}
+		if got := h.Names(out); got != names {
+			t.Errorf("%s: it is named: %v", what, got)
+		}
+	}
+	says("left", true, true)
+	if h.Serves(NodeID{99}, 0) || h.Names(NodeID{99}) || !h.Serves(in, 0) {
+		t.Error("a stranger serves, or a member does not")
+	}
+	h, _ = h.Complete(Version{0, 3}, Completion{Node: in, Until: Forever})
+	says("timed data is complete", true, true)
+	before := h
+	for _, id := range h.PlainNewcomers(Partition{}) {
+		h, _ = h.Complete(later(h), Completion{Node: id, Plain: true})
+	}
+	if h.Same(before) || !h.Same(h.Versioned(Version{5, 5})) {
+		t.Error("changed and the same, or the same and changed")
+	}
+	if again, _ := h.Complete(later(h), Completion{Node: in, Until: Forever}); !again.Same(h) {
+		t.Error("completed twice is another history")
+	}
+	says("all is complete", false, true)
+	if !h.Serves(out, 1) {
+		t.Error("it owns slot 1")
+	}
+	h, _ = h.Trim(later(h), 9)
+	says("trimmed", false, false)
+}
