@@ -15,6 +15,10 @@ const (
 	maxNoteBytes = 4 << 10 // of a note, and of a refusal
 )
 
+// The clock of a proposer that runs later than this, in the year 36812, is wrong.
+// Sums with what else is bounded do not overflow.
+const maxNow = 1 << 40
+
 // A step is a command being applied: d is a copy of the document before, whose
 // fields are replaced and never written through.
 type step struct {
@@ -46,6 +50,9 @@ func (d *Document) Apply(c Command) (*Document, Result) {
 }
 
 func (s *step) apply(c Command) error {
+	if c.Now < 0 || c.Now > maxNow {
+		return refuse(object.CodeBadRequest, "%v: it is second %d by the proposer's clock: set it right", c.Kind, c.Now)
+	}
 	switch c.Kind {
 	case Join:
 		return s.join(c.Member)
