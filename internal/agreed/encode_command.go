@@ -207,7 +207,7 @@ func UnmarshalResult(b []byte) (Result, error) {
 			d.fail()
 		}
 	}
-	if flags&resultLoss != 0 {
+	if flags&resultLoss != 0 && r.Err != nil {
 		loss := &ring.LastCopyError{}
 		for range d.count(d.u16(), 2) {
 			loss.Nodes = append(loss.Nodes, d.text())
