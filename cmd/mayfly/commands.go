@@ -8,6 +8,6 @@ func (a *app) commands() []*cobra.Command {
 		a.serveCommand(), a.aggregateCommand(), a.tailCommand(),
 		a.putCommand(), a.getCommand(), a.delCommand(), a.keysCommand(),
 		a.demoCommand(), a.benchCommand(), a.sendCommand(), a.checkCommand(), a.dumpCommand(), a.simCommand(),
-		a.configCommand(), a.versionCommand(),
+		a.clusterCommand(), a.configCommand(), a.versionCommand(),
 	}
 }

@@ -37,6 +37,11 @@ func (t *table) row(cells ...string) {
 // flush writes the table. A table without rows is its header.
 func (t *table) flush() error { return t.w.Flush() }
 
+// printLine writes a line of a description: what it is about, then what is so.
+func printLine(w io.Writer, about, format string, args ...any) {
+	fmt.Fprintf(w, "%-14s%s\n", about+":", fmt.Sprintf(format, args...))
+}
+
 // bytesText writes a number of bytes for people: "12.3 MiB".
 func bytesText(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}

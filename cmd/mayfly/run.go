@@ -63,6 +63,9 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string // "NAME=value"
+
+	// dialAdmin connects to a cluster; nil: over the wire. Tests have their own.
+	dialAdmin func(ctx context.Context, e *config.Effective) (clusterAdmin, error)
 }
 
 const rootLong = `mayfly keeps short-lived event blobs on several machines.
@@ -103,6 +106,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Programs that run until stopped:"},
 		&cobra.Group{ID: groupData, Title: "Data:"},
+		&cobra.Group{ID: groupCluster, Title: "The cluster:"},
 		&cobra.Group{ID: groupLook, Title: "Tools:"},
 	)
 	root.AddCommand(a.commands()...)

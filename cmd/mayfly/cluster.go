@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/config"
+	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+const clusterLong = `cluster shows and changes what the nodes of a cluster have agreed on: who its
+members are, what they own from when on, and what its buckets promise.
+
+A change of members has three steps. It is staged: a node that starts with
+--join stages its own joining, the other commands stage the rest. It is
+planned, as often as you like: who gets what from when on, which bytes move now,
+which never move, when everything is balanced. It is committed: all members
+promise the boundary, and from that slot on the new ring counts. Older seconds
+stay where they are until they expire, so that growing copies nothing of them.
+
+  mayfly cluster status             # who is there, what is under way
+  mayfly cluster plan               # what is staged, and what it would do
+  mayfly cluster commit             # do it; asks first
+
+What would lose the last copy of anything is refused, with what and how much.
+Any node will do for --node. Without a majority of voters reads and writes go on,
+and changes are refused; docs/operations.md tells what to do then.`
+
+func (a *app) clusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "cluster",
+		GroupID: groupCluster,
+		Short:   "show and change the cluster: members, rings, buckets",
+		Long:    clusterLong,
+		Example: `  mayfly cluster status
+  mayfly cluster plan && mayfly cluster commit
+  mayfly cluster leave n3 && mayfly cluster commit --yes && mayfly cluster status --wait
+  mayfly cluster ttl events 12d`,
+		Args: a.noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddGroup(
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+		&cobra.Group{ID: groupStage, Title: "Stage a change of members:"},
+		&cobra.Group{ID: groupCommit, Title: "Decide about what is staged:"},
+		&cobra.Group{ID: groupBuckets, Title: "Buckets, at once:"},
+	)
+	cmd.AddCommand(
+		a.clusterStatusCommand(), a.clusterMembersCommand(),
+		a.clusterPlanCommand(), a.clusterCommitCommand(), a.clusterClearCommand(), a.clusterCancelCommand(),
+		a.clusterJoinCommand(), a.clusterLeaveCommand(), a.clusterReplaceCommand(), a.clusterRemoveCommand(),
+		a.clusterWeightCommand(), a.clusterZoneCommand(), a.clusterFillCommand(),
+		a.clusterBucketCommand(), a.clusterTTLCommand(),
+	)
+	return cmd
+}
+
+const (
+	groupCluster = "cluster"
+	groupStage   = "stage"
+	groupCommit  = "commit"
+	groupBuckets = "buckets"
+)
+
+// A clusterAdmin is a cluster as its commands see it. Errors are *object.Error.
+type clusterAdmin interface {
+	// Document returns what is agreed.
+	Document(ctx context.Context) (*agreed.Document, error)
+
+	// Propose brings a command to agreement. That it was refused is no error.
+	Propose(ctx context.Context, c agreed.Command) (agreed.Result, error)
+
+	// Reports asks all members of the document that may answer how they are.
+	Reports(ctx context.Context, d *agreed.Document) map[ring.NodeID]memberReport
+
+	Close() error
+}
+
+// A memberReport is what a member says of itself, or why it says nothing.
+type memberReport struct {
+	proto.Report
+	err error
+}
+
+// A clusterRun is one run of a command on the cluster.
+type clusterRun struct {
+	*app
+	clusterAdmin
+	what   string // the command, for messages
+	asJSON bool
+}
+
+// clusterSub completes a command on the cluster: its flags for where the cluster
+// is, --json, and the connection that do works with.
+func (a *app) clusterSub(cmd *cobra.Command, do func(ctx context.Context, r *clusterRun, args []string) error) *cobra.Command {
+	s := a.settingsOf(cmd).clientFlags()
+	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		e, err := s.load()
+		if err != nil {
+			return err
+		}
+		what := strings.TrimPrefix(cmd.CommandPath(), "mayfly ")
+		dial := dialAdmin
+		if a.dialAdmin != nil {
+			dial = a.dialAdmin
+		}
+		c, err := dial(cmd.Context(), e)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		defer c.Close() //nolint:errcheck // nothing is under way
+		if err := do(cmd.Context(), &clusterRun{a, c, what, *asJSON}, args); err != nil {
+			if _, usage := errors.AsType[usageError](err); usage || errors.Is(err, errSilent) {
+				return err
+			}
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// propose brings a command to agreement and returns the document after it. A
+// refusal is an error.
+func (r *clusterRun) propose(ctx context.Context, c agreed.Command) (*agreed.Document, agreed.Result, error) {
+	result, err := r.Propose(ctx, c)
+	switch {
+	case err != nil:
+		return nil, result, withDoubt(err)
+	case result.Err != nil:
+		return nil, result, result.Err
+	}
+	d, err := r.documentSince(ctx, result.Version)
+	return d, result, err
+}
+
+// withDoubt says what may be assumed after a proposal that failed.
+func withDoubt(err error) error {
+	if e := object.AsError(err); e.Outcome == object.MaybeDone {
+		return fmt.Errorf("%w (it may have been done all the same: \"mayfly cluster status\" tells)", err)
+	}
+	return err
+}
+
+// documentSince returns the document as soon as it is of a version or later: the
+// node that is asked may hear of a change a moment after the one that made it.
+func (r *clusterRun) documentSince(ctx context.Context, v ring.Version) (*agreed.Document, error) {
+	for {
+		d, err := r.Document(ctx)
+		if err != nil || !d.Version.Before(v) {
+			return d, err
+		}
+		if err := pause(ctx, documentPause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// resolve finds a member by name or id. Members that have left or are lost are
+// found by their ids only.
+func resolve(d *agreed.Document, text string) (agreed.Member, error) {
+	if m, found := d.MemberNamed(text); found {
+		return m, nil
+	}
+	if id, err := ring.ParseNodeID(text); err == nil {
+		if m, found := d.Member(id); found {
+			return m, nil
+		}
+	}
+	var names []string
+	for _, m := range d.Members {
+		if m.State.Live() {
+			names = append(names, m.Name)
+		}
+	}
+	return agreed.Member{}, usagef("there is no member %q; did you mean %q? \"mayfly cluster members\" lists them all", text, config.Nearest(text, names))
+}
+
+// nameOf returns how a member is called in messages.
+func nameOf(d *agreed.Document, id ring.NodeID) string {
+	if m, found := d.Member(id); found {
+		return m.Name
+	}
+	return id.String()
+}
+
+func namesOf(d *agreed.Document, ids []ring.NodeID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = nameOf(d, id)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/native/proto"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// TestClusterGrows follows three members that become six, as it is shown.
+func TestClusterGrows(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.join(4, 6)
+	same(t, f.must("status"), `
+cluster:      test, version 1.4; slots of 1h, 8 partitions of 3 owners
+agreement:    n1 leads; voters: n1, n2, n3
+change:       none under way
+staged:       n4 joins; n5 joins; n6 joins ("mayfly cluster plan" shows what it means)
+
+MEMBER  ZONE  WEIGHT  STATE    UP   PARTITIONS  STORED    FREE     TO-GET
+n1      a     100     valid    yes  8           24.0 MiB  1.0 TiB  -
+n2      b     100     valid    yes  8           24.0 MiB  1.0 TiB  -
+n3      c     100     valid    yes  8           24.0 MiB  1.0 TiB  -
+n4      a     100     joining  yes  0           0 B       1.0 TiB  -
+n5      b     100     joining  yes  0           0 B       1.0 TiB  -
+n6      c     100     joining  yes  0           0 B       1.0 TiB  -
+
+copying:      nothing: every owner has what it must have
+copies:       all known data has 3 copies, whole, on members that answer`)
+	same(t, f.must("plan"), `
+staged:       n4 joins; n5 joins; n6 joins
+new ring:     8 partitions of 3 owners, from slot 498866, 2026-11-29 02:00:00 UTC (in 1h), or a later one
+
+NODE  ZONE  WEIGHT  FATE   BEFORE  AFTER  FAIR  TO-GET
+n1    a     100     stays  8       4      4.0   0 B
+n2    b     100     stays  8       4      4.0   0 B
+n3    c     100     stays  8       4      4.0   0 B
+n4    a     100     joins  0       4      4.0   4.0 KiB
+n5    b     100     joins  0       4      4.0   4.0 KiB
+n6    c     100     joins  0       4      4.0   4.0 KiB
+
+moves now:    0 B of timed data, 12.0 KiB of plain data
+never moves:  72.0 MiB of timed data: it expires where it is
+balanced:     2026-12-09 02:00:00 UTC (in 10d1h), when all older data has expired
+
+"mayfly cluster commit" does this, "mayfly cluster clear" takes it back.`)
+	f.poll = func() { f.promise() }
+	same(t, f.must("commit", "--yes"), `
+note: slot 498866 is proposed; waiting for n1, n2, n3, n4, n5, n6
+committed as version 1.11: fixed: the newest ring counts from slot 498866, 2026-11-29 02:00:00 UTC (in 1h)`)
+	f.poll = nil
+	same(t, f.must("status"), `
+cluster:      test, version 1.11; slots of 1h, 8 partitions of 3 owners
+agreement:    n1 leads; voters: n1, n2, n3
+change:       fixed: the newest ring counts from slot 498866, 2026-11-29 02:00:00 UTC (in 1h)
+
+MEMBER  ZONE  WEIGHT  STATE  UP   PARTITIONS  STORED    FREE     TO-GET
+n1      a     100     valid  yes  4           24.0 MiB  1.0 TiB  -
+n2      b     100     valid  yes  4           24.0 MiB  1.0 TiB  -
+n3      c     100     valid  yes  4           24.0 MiB  1.0 TiB  -
+n4      a     100     valid  yes  4           0 B       1.0 TiB  -
+n5      b     100     valid  yes  4           0 B       1.0 TiB  -
+n6      c     100     valid  yes  4           0 B       1.0 TiB  -
+
+copying:      12 partitions not known to be whole on a new owner
+copies:       all known data has 3 copies, whole, on members that answer`)
+	f.complete()
+	if got := f.must("status"); !strings.Contains(got, "copying:      nothing: every owner") {
+		t.Errorf("when all is copied:\n%s", got)
+	}
+}
+
+// TestClusterStatusOfTrouble: who is away, what has too few copies, how long it
+// takes.
+func TestClusterStatusOfTrouble(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.reports[fakeID(3)] = memberReport{err: errors.New("connecting to 10.0.0.3:7070: connection refused")}
+	f.change(2, func(r *memberReport) {
+		slot := f.doc.History.SlotOf(f.now)
+		r.Gaps = []proto.Gap{{Partition: ring.Partition{Bits: 3, Prefix: 1}, From: slot, Until: slot + 1}, {Partition: ring.Partition{Bits: 3, Prefix: 2}, Plain: true}}
+		r.Merging = proto.Merging{Partitions: 2, Unattainable: 1, BytesToGet: 3 << 30, BytesPerSecond: 64 << 20}
+		r.Disks = append(r.Disks, proto.Disk{Path: "/d2", Failed: "input/output error"}, proto.Disk{Path: "/d3", LowSpace: true})
+	})
+	f.change(1, func(r *memberReport) {
+		r.Gaps = []proto.Gap{{Partition: ring.Partition{Bits: 3, Prefix: 2}, Plain: true}}
+		r.Agreement = proto.Agreement{Role: "voter", Voters: r.Agreement.Voters}
+	})
+	f.apply(agreed.Command{Kind: agreed.Down, Node: fakeID(3)})
+	same(t, f.must("status"), `
+cluster:      test, version 1.2; slots of 1h, 8 partitions of 3 owners
+agreement:    n1 leads; voters: n1, n2, n3
+change:       none under way
+
+MEMBER  ZONE  WEIGHT  STATE        UP   PARTITIONS  STORED    FREE     TO-GET
+n1      a     100     valid        yes  8           24.0 MiB  1.0 TiB  -
+n2      b     100     valid        yes  8           24.0 MiB  1.0 TiB  3.0 GiB
+n3      c     100     valid, down  NO   8           ?         ?        ?
+
+copying:      3.0 GiB to get; 64.0 MiB/s, about 48s
+copies:       24.0 MiB in 8 partitions of 3 slots have fewer than 3; of these 1.0 KiB in 1 partition have none that is known to be whole
+n2:           /d2: input/output error
+n2:           /d3 is nearly full and takes no puts
+n2:           lacks something in 1 partition of which too few others can be reached
+n3:           does not answer: connecting to 10.0.0.3:7070: connection refused`)
+	var s statusJSON
+	if err := json.Unmarshal([]byte(f.must("status", "--json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Short.Bytes != 24<<20+8<<10 || s.None.Bytes != 1<<10 || s.Handing.ToGet != 3<<30 || s.Members[2].Up || s.Members[1].Unattainable != 1 || len(s.Voters) != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestClusterMembers lists those that have left as well.
+func TestClusterMembers(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.join(4, 4)
+	same(t, f.must("members"), `
+MEMBER  ID                                ZONE  WEIGHT  STATE    UP   ROLE    ADDRESS        DISKS
+n1      01000000000000000000000000000000  a     100     valid    yes  leader  10.0.0.1:7070  01010000000000000000000000000000
+n2      02000000000000000000000000000000  b     100     valid    yes  voter   10.0.0.2:7070  02010000000000000000000000000000
+n3      03000000000000000000000000000000  c     100     valid    yes  voter   10.0.0.3:7070  03010000000000000000000000000000
+n4      04000000000000000000000000000000  a     100     joining  yes  voter   10.0.0.4:7070  04010000000000000000000000000000`)
+	var out struct{ Members []memberJSON }
+	if err := json.Unmarshal([]byte(f.must("members", "--json")), &out); err != nil || len(out.Members) != 4 || out.Members[3].State != "joining" {
+		t.Errorf("%v, %+v", err, out)
+	}
+}
+
+// TestLossIsRefused: what would lose the last copy of something, with what, how
+// much, and what to do; --accept-loss does it all the same.
+func TestLossIsRefused(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	for _, i := range []int{1, 2} {
+		f.change(i, func(r *memberReport) {
+			r.Gaps = []proto.Gap{{Partition: ring.Partition{Bits: 3, Prefix: 1}, From: 498864, Until: 498866}, {Partition: ring.Partition{Bits: 3, Prefix: 2}, Plain: true}}
+		})
+	}
+	f.must("remove", "n3", "--lost")
+	const why = `refused, it would lose the last copy of data: without "n3" nobody has all of
+  timed data  2.0 MiB in 1 partition of 2 slots, from 2026-11-29 00:00:00 UTC to 2026-11-29 02:00:00 UTC
+  plain data  1.0 KiB in 1 partition
+Bring back who has it, or wait until others have all ("mayfly cluster status --wait").
+To give it up for good: mayfly cluster commit --accept-loss`
+	f.refuses([]badInput{
+		{"plan", 1, "cluster plan: " + why},
+		{"commit --yes", 1, "cluster commit: " + why},
+		{"remove n3 --lost --wait --yes", 1, "cluster remove: " + why},
+	})
+	if f.doc.Change.Phase != ring.Idle {
+		t.Fatal("it was committed")
+	}
+	f.poll = func() { f.promise() }
+	if got := f.must("commit", "--yes", "--accept-loss", "--json"); !strings.Contains(got, `"timed_bytes":2097152`) || !strings.Contains(got, `"phase":"fixed"`) {
+		t.Errorf("accepted: %s", got)
+	}
+	if m, _ := f.doc.Member(fakeID(3)); m.State != agreed.Lost {
+		t.Errorf("n3 is %v", m.State)
+	}
+}
+
+// What a member does not say it is not taken to have.
+func TestSilentMembersAreNoCopies(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.reports[fakeID(1)] = memberReport{err: errors.New("gone")}
+	f.reports[fakeID(2)] = memberReport{err: errors.New("gone")}
+	f.must("remove", "n3", "--lost")
+	if r := f.run("plan"); r.status != 1 || !strings.Contains(r.stderr, "without \"n3\" nobody has all of\n  timed data  24.0 MiB in 8 partitions") {
+		t.Errorf("status %d, %s", r.status, r.stderr)
+	}
+}
+
+// TestChangesOfMembers: each command stages what it says, and says what next.
+func TestChangesOfMembers(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.join(4, 5)
+	next := "\n\"mayfly cluster plan\" shows what it means, \"mayfly cluster commit\" does it"
+	for _, c := range []struct{ args, want string }{
+		{"clear n5", "nothing is staged for n5 any more"},
+		{"join n5", "staged: n4 joins; n5 joins" + next},
+		{"join n5", "nothing changed: it was so before"},
+		{"clear", "nothing is staged any more"},
+		{"weight n1 200", "staged: n1 gets weight 200" + next},
+		{"zone n2 rack-7", `staged: n1 gets weight 200; n2 moves to zone "rack-7"` + next},
+		{"replace n3 n4", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n4 takes the place of n3` + next},
+		{"replace n3 n4 --lost", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 is lost, n4 takes its place` + next},
+		{"clear n3", "nothing is staged for n3 any more"},
+		{"leave n3", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 leaves` + next},
+		{"remove n3 --lost", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 is lost` + next},
+		{"fill", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 is lost; rings made with fewer nodes are filled up` + next},
+		{"leave n5", "n5 had no places and is forgotten"},
+		{"weight " + fakeID(1).String() + " 300 --json", `{"version":"1.16","changed":true,"staged":["n2 moves to zone \"rack-7\"","n3 is lost","rings made with fewer nodes are filled up","n1 gets weight 300"],"notes":[]}`},
+	} {
+		same(t, f.must(strings.Fields(c.args)...), c.want)
+	}
+	f.refuses([]badInput{
+		{"leave n9", 2, `there is no member "n9"; did you mean "n1"? "mayfly cluster members" lists them all`},
+		{"leave", 2, `leave takes the name of a member; "mayfly cluster leave --help" explains`},
+		{"leave n1 --yes", 2, `--yes and --accept-loss belong to what is committed: add --wait, or give them to "mayfly cluster commit"`},
+		{"join n1", 1, `cluster join: node "n1" is valid: it cannot be asked to join`},
+		{"replace n1 n2", 1, `cluster replace: node "n2", which is to replace node "n1", is valid and has places of its own: replace it by a node that has just joined`},
+		{"remove n1", 2, `cluster remove: a member that answers hands over what it has with "mayfly cluster leave n1"; if it is gone for good, add --lost`},
+		{"weight n1 0", 2, `the weight "0" is not a whole number from 1 on`},
+		{"weight n1 much", 2, `the weight "much" is not a whole number from 1 on`},
+		{"commit", 2, `cluster commit asks before it does this, and there is nobody to ask: add --yes`},
+		{"cancel", 1, `cluster cancel: there is nothing to give up: no change is being prepared`},
+		{"staus", 2, `there is no command "staus"; did you mean "status"? "mayfly --help" lists them all`},
+	})
+	f.must("clear")
+	f.refuses([]badInput{{"plan", 1, `cluster plan: nothing is staged: a node that starts with --join stages its joining, "mayfly cluster --help" lists what else can be`}})
+}
+
+// Nobody commits what he has not seen.
+func TestCommitOfSomethingElse(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.join(4, 4)
+	f.asked = func() { // the plan is being made, and somebody else comes
+		f.asked = nil
+		f.apply(agreed.Command{Kind: agreed.Stage, Stage: agreed.Staged{Kind: agreed.StageLeave, Node: fakeID(1)}})
+	}
+	f.refuses([]badInput{{"commit --yes", 1, "cluster commit: what is staged has changed since you looked at it: look at the plan again, then commit"}})
+}
+
+// TestCommitWaits until all have promised, across rounds; what is interrupted
+// goes on by itself.
+func TestCommitWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeAdmin(t, 3)
+		f.join(4, 4)
+		start := time.Now()
+		f.poll = func() {
+			switch f.polls {
+			case 4:
+				f.promise(fakeID(1), fakeID(2))
+			case 6: // too late: it is proposed again
+				f.now += 2 * 3600
+				f.apply(agreed.Command{Kind: agreed.Tick})
+			case 7:
+				f.err = object.Errorf(object.CodeUnavailable, object.NotDone, "no node answers")
+			case 8:
+				f.err = nil
+				f.promise()
+			}
+		}
+		got := f.must("commit", "--yes")
+		if !strings.Contains(got, "fixed: the newest ring counts from slot 498868") {
+			t.Errorf("got %s", got)
+		}
+		if took := time.Since(start); took != 6*documentPause {
+			t.Errorf("it took %v", took)
+		}
+
+		f.must("leave", "n4")
+		f.poll, f.polls = nil, 0
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r := f.runIn(ctx, "commit", "--yes")
+		want := `the change goes on by itself and waits for n1, n2, n3, n4; "mayfly cluster status" shows it, "mayfly cluster cancel" gives it up`
+		if r.status != 1 || !strings.Contains(r.stderr, want) {
+			t.Errorf("status %d, %s", r.status, r.stderr)
+		}
+		if got := f.must("status"); !strings.Contains(got, "change:       being prepared, round 3, to count from slot") || !strings.Contains(got, "waiting for n1, n2, n3, n4") {
+			t.Errorf("got %s", got)
+		}
+		f.refuses([]badInput{{"leave n4 --wait --yes", 1, `cluster leave: a change is pending, for slot 498869, and waits for n1, n2, n3, n4: wait until it is fixed, cancel it, or remove as lost whom it waits for; nothing else can be added`}})
+		same(t, f.must("cancel"), "note: the change was given up\nwhat it was made of is staged again; \"mayfly cluster clear\" takes that back")
+
+		f.polls = 0
+		f.poll = func() {
+			if f.polls == 4 {
+				f.apply(agreed.Command{Kind: agreed.Cancel})
+			}
+		}
+		f.refuses([]badInput{{"commit --yes", 1, `cluster commit: the change was given up by somebody else; what it was made of is staged again`}})
+	})
+}
+
+// TestLeaveWaits until all is whole elsewhere and the member has left.
+func TestLeaveWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeAdmin(t, 4)
+		done := false
+		f.poll = func() {
+			f.promise()
+			if m, _ := f.doc.Member(fakeID(4)); m.State == agreed.Leaving && time.Since(time.Unix(946684800, 0)) > 30*time.Second && !done {
+				f.complete()
+				done = true
+			}
+		}
+		r := f.run("leave", "n4", "--wait", "--yes")
+		same(t, r.stdout, "n4 has left; all it had is whole on others, by their digests: it may be switched off, its data removed")
+		if r.status != 0 || !strings.HasPrefix(r.stderr, "note: slot") || !done {
+			t.Errorf("status %d, %s", r.status, r.stderr)
+		}
+		f.poll = nil
+		same(t, strings.Split(f.must("status", "--wait"), "\n")[2], "change:       fixed: the newest ring counts from slot 498866, 2026-11-29 02:00:00 UTC (in 1h)")
+	})
+}
+
+// TestWithoutMajority: a change that cannot be agreed says so, and what may be
+// assumed.
+func TestWithoutMajority(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.err = object.Errorf(object.CodeUnavailable, object.MaybeDone, "2 of 3 voters do not answer")
+	r := &clusterRun{app: &app{}, clusterAdmin: f}
+	if _, _, err := r.propose(t.Context(), agreed.Command{Kind: agreed.Clear}); err == nil ||
+		err.Error() != `2 of 3 voters do not answer (it may have been done all the same: "mayfly cluster status" tells)` {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestClusterBuckets(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	same(t, f.must("bucket", "list"), `
+BUCKET  TIME   WRITE-ONCE  TTL  N  R  W  SYNC      MAX-VALUE
+epochs  timed  no          10d  3  2  2  interval  50.0 MiB
+events  timed  yes         10d  3  2  2  interval  50.0 MiB`)
+	for _, c := range []struct{ args, want string }{
+		{"bucket show notes", "notes (not declared: this is what every such bucket promises): --timed=false --write-once=false --ttl 0s --n 3 --r 2 --w 2 --sync interval --max-value 50MiB"},
+		{"bucket set notes --ttl 36h --sync always --max-value 1MiB", "notes: --timed=false --write-once=false --ttl 1d12h --n 3 --r 2 --w 2 --sync always --max-value 1MiB"},
+		{"bucket set --type web sessions --timed --n 5 --empty", "web/sessions: --timed=true --write-once=false --ttl 0s --n 5 --r 3 --w 3 --sync interval --max-value 50MiB"},
+		{"ttl --type web sessions 2d", "BUCKET        TTL\nweb/sessions  2d"},
+		{"ttl events 8d", "BUCKET  TTL\nevents  8d"},
+		{"ttl", "BUCKET        TTL\nepochs        8d\nevents        8d\nnotes         1d12h\nweb/sessions  2d"},
+		{"ttl notes 0s --json", `{"version":"1.6","buckets":[{"type":"default","name":"notes","ttl_seconds":0}]}`},
+	} {
+		same(t, f.must(strings.Fields(c.args)...), c.want)
+	}
+	f.refuses([]badInput{
+		{"bucket set notes --timed", 1, `cluster bucket set: bucket "notes": timed cannot become true: the bucket holds data; make another bucket: invalid`},
+		{"bucket set notes --n 20", 2, `bucket "notes": n is 20, want 1 to 16: invalid`},
+		{"bucket set notes --ttl 1500ms", 2, `--ttl: 1.5s is not whole seconds`},
+		{"bucket set notes --max-value big", 2, `--max-value: "big" is not a size; write one like "64MiB", "500KB" or "4096" (bytes)`},
+		{"bucket set epochs --ttl 1d", 2, `bucket "epochs": ttl_seconds is always that of "events"; set it there: invalid`},
+		{"ttl epochs 1d", 1, `cluster ttl: bucket "epochs": ttl_seconds is always that of "events"; set it there: invalid`},
+		{"ttl events soon", 2, `the TTL "soon" is not a number of whole seconds; write one like 10d, 36h or 90s; 0s is for ever`},
+		{"bucket lst", 2, `there is no command "lst"; did you mean "list"? "mayfly --help" lists them all`},
+	})
+}
