@@ -130,7 +130,7 @@ func TestRules(t *testing.T) {
 		`node.name: is "a\nb"; it must be text without control characters`,
 		`node.cluster: is empty; give it a name`,
 		`node.listen: ":07" has no port number; write one from 0 to 65535 after the colon, as in "127.0.0.1:7070"`,
-		`node.expect: is 0; it must be from 1 to 5: more nodes join later`,
+		`node.expect: is 0; it must be from 1 to 64: more nodes join later`,
 		`node.weight: is 0; it must be from 1 to 1048576`,
 		`node.data: names no directory; write data = ["./mayfly-data"]`,
 		`node.slot: is 1ns; it must be whole seconds, from 1s to 1d`,
@@ -203,12 +203,12 @@ func TestFaultsOfJoining(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	c.Node.Join, c.Node.Expect, c.Node.Zone, c.Node.Weight, c.Node.Advertise = []string{"a"}, 6, "\n", 0, "[::]:7070"
+	c.Node.Join, c.Node.Expect, c.Node.Zone, c.Node.Weight, c.Node.Advertise = []string{"a"}, 65, "\n", 0, "[::]:7070"
 	c.Node.Name, c.Node.Members = "n1", []string{"n1=a:1"}
 	want := []string{
 		`node.join: "a" is not an address; write host:port, as in "127.0.0.1:7070"`,
 		`node.join: and node.members cannot be given together: a list of members never changes, a cluster that is joined does; keep one of them`,
-		`node.expect: is 6; it must be from 1 to 5: more nodes join later`,
+		`node.expect: is 65; it must be from 1 to 64: more nodes join later`,
 		`node.zone: is "\n"; it must be text without control characters`,
 		`node.weight: is 0; it must be from 1 to 1048576`,
 		`node.advertise: is "[::]:7070", which no other machine can connect to; name a host`,

@@ -106,7 +106,7 @@ func (n *Node) checkCluster(all *faults) {
 
 // Bounds of what a node says of itself.
 const (
-	maxExpected = 5 // nodes that found a cluster: its first voters
+	maxExpected = 64
 	maxWeight   = 1 << 20
 )
 
