@@ -41,7 +41,7 @@ type Report struct {
 
 // Agreement is a node's part in it.
 type Agreement struct {
-	Role   string        `msgpack:"role" json:"role"`     // "leader", "voter", "learner"; "" if it takes no part
+	Role   string        `msgpack:"role" json:"role"`     // "leader", "voter", "follower", "waiting"; "" if it takes no part
 	Leader ring.NodeID   `msgpack:"leader" json:"leader"` // zero if none is known
 	Voters []ring.NodeID `msgpack:"voters" json:"voters"` // ascending; as far as this node knows
 }
