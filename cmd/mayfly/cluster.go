@@ -50,14 +50,14 @@ func (a *app) clusterCommand() *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 		&cobra.Group{ID: groupStage, Title: "Stage a change of members:"},
 		&cobra.Group{ID: groupCommit, Title: "Decide about what is staged:"},
-		&cobra.Group{ID: groupBuckets, Title: "Buckets, at once:"},
+		&cobra.Group{ID: groupBuckets, Title: "Buckets and settings, at once:"},
 	)
 	cmd.AddCommand(
 		a.clusterStatusCommand(), a.clusterMembersCommand(),
 		a.clusterPlanCommand(), a.clusterCommitCommand(), a.clusterClearCommand(), a.clusterCancelCommand(),
 		a.clusterJoinCommand(), a.clusterLeaveCommand(), a.clusterReplaceCommand(), a.clusterRemoveCommand(),
 		a.clusterWeightCommand(), a.clusterZoneCommand(), a.clusterFillCommand(),
-		a.clusterBucketCommand(), a.clusterTTLCommand(),
+		a.clusterBucketCommand(), a.clusterTTLCommand(), a.clusterSettingsCommand(),
 	)
 	return cmd
 }

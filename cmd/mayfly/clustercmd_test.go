@@ -345,3 +345,18 @@ events  timed  yes         10d  3  2  2  interval  50.0 MiB`)
 		{"bucket lst", 2, `there is no command "lst"; did you mean "list"? "mayfly --help" lists them all`},
 	})
 }
+
+func TestClusterSettings(t *testing.T) {
+	f := newFakeAdmin(t, 1)
+	for _, c := range []struct{ args, want string }{
+		{"settings", "SLOT  AHEAD  SKEW  LEAD  LATENESS\n1h    10s    5s    30s   5s"},
+		{"settings --lead 2m --skew 0s", "SLOT  AHEAD  SKEW  LEAD  LATENESS\n1h    10s    0s    2m    5s"},
+		{"settings --json", `{"version":"1.2","slot_seconds":3600,"ahead_seconds":10,"skew_seconds":0,"lead_seconds":120,"lateness_seconds":5}`},
+	} {
+		same(t, f.must(strings.Fields(c.args)...), c.want)
+	}
+	f.refuses([]badInput{
+		{"settings --lead 500ms", 2, "--lead: 500ms is not whole seconds"},
+		{"settings --lead 0s", 1, "cluster settings: settings: lead_seconds is 0, want 1 to 86400"},
+	})
+}
