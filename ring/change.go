@@ -88,7 +88,7 @@ type ChangeEvent struct {
 	Kind    ChangeEventKind
 	Now     int64
 	Members []NodeID // Propose: all that are not declared lost, old ones and new ones
-	From    int64    // Propose: the slot the change shall count from, or later
+	From    int64    // Propose: the slot the change shall count from, or later; a ring after the newest
 	Round   uint64   // Promised: the round
 	Node    NodeID   // Promised, DeclaredLost: the member
 	Highest int64    // Promised: the highest epoch it ever admitted, NoEpoch if none
@@ -177,7 +177,7 @@ func (c Change) propose(t Timing, e ChangeEvent) (Change, []ChangeAction) {
 	}
 	boundary := max(e.From, t.Boundary(e.Now))
 	if c.Phase == Fixed {
-		boundary = max(boundary, c.Boundary+1)
+		boundary = max(boundary, c.Boundary) // a ring has to be later; what else is changed need not
 	}
 	c = Change{c.Round + 1, Proposed, boundary, members, members}
 	return c, c.ask()

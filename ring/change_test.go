@@ -77,8 +77,8 @@ func TestChange(t *testing.T) {
 		{"cancelled", []ChangeEvent{propose, {Kind: Cancel, Now: 101}, promise(1, 101, 110, a), {Kind: Propose, Now: 102, Members: []NodeID{a}}},
 			"proposed 1 at 14, waiting for a, b: ask a ask b\nidle 1 at 14, waiting for nobody: withdraw, the change was given up\n" +
 				"idle 1 at 14, waiting for nobody:\nproposed 2 at 14, waiting for a: ask a"},
-		{"the next change comes after the last", []ChangeEvent{{Kind: Propose, Now: 100, Members: []NodeID{a}, From: 50}, promise(1, 101, 110, a), {Kind: Propose, Now: 102, Members: []NodeID{a}}},
-			"proposed 1 at 50, waiting for a: ask a\nfixed 1 at 50, waiting for nobody: fix\nproposed 2 at 51, waiting for a: ask a"},
+		{"the next change may begin where the last did, or later", []ChangeEvent{{Kind: Propose, Now: 100, Members: []NodeID{a}, From: 50}, promise(1, 101, 110, a), {Kind: Propose, Now: 102, Members: []NodeID{a}}},
+			"proposed 1 at 50, waiting for a: ask a\nfixed 1 at 50, waiting for nobody: fix\nproposed 2 at 50, waiting for a: ask a"},
 		{"nobody", []ChangeEvent{{Kind: Propose, Now: 100}},
 			"idle 0 at 0, waiting for nobody: refuse, a change needs a member to prepare it"},
 	} {

@@ -9,7 +9,7 @@ import (
 
 // Members that are down stop being replaced when the history has so many
 // amendments: what the operator asks for must find room.
-const maxDownAmendments = ring.MaxAmendments / 4 * 3
+var maxDownAmendments = ring.MaxAmendments / 4 * 3
 
 // down gives the places of a member that does not answer to others, in the open
 // slot and in later ones. Silent are others that do not answer either, whether
@@ -118,7 +118,7 @@ func (s *step) beginReturn() {
 	if s.d.Change.Phase == ring.Proposed {
 		return
 	}
-	from := s.d.earliest(s.now)
+	from := s.d.nextBoundary(s.now)
 	var returning, promising []ring.NodeID
 	for _, m := range s.d.Members {
 		if m.State != Valid || m.Down && !m.Back {

@@ -40,11 +40,17 @@ func (d *Document) plan(staged []Staged, data ring.Data, from int64, acceptLoss 
 	return p, nil
 }
 
-// earliest returns the first slot that a change committed now can count from.
+// earliest returns the first slot that a ring committed now can count from.
 func (d *Document) earliest(now int64) int64 {
-	slot := max(d.Timing().Boundary(now), d.History.NewestFrom()+1)
+	return max(d.nextBoundary(now), d.History.NewestFrom()+1)
+}
+
+// nextBoundary returns the first slot that a change proposed now can count from,
+// as ring.Change has it.
+func (d *Document) nextBoundary(now int64) int64 {
+	slot := d.Timing().Boundary(now)
 	if d.Change.Phase == ring.Fixed {
-		slot = max(slot, d.Change.Boundary+1)
+		slot = max(slot, d.Change.Boundary)
 	}
 	return slot
 }
