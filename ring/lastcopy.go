@@ -131,13 +131,18 @@ func (h *History) lostIn(slot int64, members map[NodeID]int, d Data) map[uint32]
 			}
 		}
 	}
+	gaps := map[NodeID][]Partition{} // that count in this slot
+	for _, g := range d.Gaps {
+		if !g.Plain && g.From <= slot && slot < g.Until {
+			gaps[g.Node] = append(gaps[g.Node], g.Partition)
+		}
+	}
 	lost := map[uint32]bool{}
 	for piece := range uint32(1) << s.ring.bits {
 		p := Partition{s.ring.bits, piece}
 		whole := func(id NodeID) bool {
-			return !slices.Contains(pending[piece], id) && !slices.ContainsFunc(d.Gaps, func(g Gap) bool {
-				return !g.Plain && g.Node == id && g.From <= slot && slot < g.Until && g.Partition.Overlaps(p)
-			})
+			return !slices.Contains(pending[piece], id) &&
+				!slices.ContainsFunc(gaps[id], func(lacking Partition) bool { return lacking.Overlaps(p) })
 		}
 		owns := func(id NodeID) bool {
 			_, member := members[id]

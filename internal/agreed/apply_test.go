@@ -283,6 +283,21 @@ func TestLastCopy(t *testing.T) {
 	s.expect(0, Lost)
 }
 
+// As many gaps as may be, none like another, are planned with in a while.
+func BenchmarkCommitWithGaps(b *testing.B) {
+	d := mustFound(b, 5)
+	d, _ = d.Apply(Command{Kind: Stage, Stage: Staged{Kind: StageLeave, Node: nodeID(4)}})
+	c := Commit{Staged: d.StagedHash()}
+	for i := range MaxGaps {
+		c.Gaps = append(c.Gaps, ring.Gap{Node: nodeID(i % 2), Partition: ring.Partition{Bits: 3, Prefix: uint32(i % 8)}, From: 499_800 + int64(i%100), Until: 500_000 - int64(i/100)})
+	}
+	for b.Loop() {
+		if _, r := d.Apply(Command{Kind: CommitStaged, Now: noon, Commit: c}); r.Err != nil {
+			b.Fatal(r.Err)
+		}
+	}
+}
+
 // A gap counts: who lacks something is no copy of it.
 func TestGapsCount(t *testing.T) {
 	s := newStory(t, 4)

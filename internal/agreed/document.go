@@ -14,8 +14,8 @@ const (
 	MaxRemoved      = 256           // disks of one member that were replaced
 	MaxAddressBytes = 255
 	MaxNameBytes    = ring.MaxNameBytes // of a cluster, a member, a zone
-	MaxCompletions  = 1 << 16           // of one command
-	MaxGaps         = 1 << 16           // of one command
+	MaxCompletions  = 1 << 14           // of one command
+	MaxGaps         = 2048              // of one command: planning takes the square of it
 )
 
 // A ClusterID is random and made when a cluster is founded: two clusters of one
