@@ -10,6 +10,7 @@ import (
 
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -24,7 +25,7 @@ type Client struct {
 	inFlight   *wire.Budget
 	lastStamp  atomic.Int64 // microseconds; the greatest timestamp given out
 	stats      counters
-	latencies  struct{ get, head, row latency }
+	latencies  struct{ get, head, row replication.Latency }
 	learner    learner
 	dial       func(ctx context.Context, address string) (net.Conn, error)
 

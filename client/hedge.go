@@ -2,9 +2,7 @@ package client
 
 import (
 	"context"
-	"math/bits"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -12,74 +10,9 @@ import (
 )
 
 const (
-	latencyBuckets = 96       // four an octave, from 16 µs to some 16 minutes
-	latencyFloor   = 1 << 14  // nanoseconds; the first bucket ends here
-	latencyRefresh = 256      // answers after which the delay is computed again
-	hedgePermille  = 950      // the quantile after which an answer is called slow
-	hedgeFirst     = 50 << 20 // nanoseconds; the delay before there is anything to go by
-	beatenInARow   = 3        // how often a node is beaten before it is asked last
+	hedgeFirst   = 50 * time.Millisecond // the delay before there is anything to go by
+	beatenInARow = 3                     // how often a node is beaten before it is asked last
 )
-
-// A latency remembers how long recent answers took: counts that are halved at
-// every refresh, so that it forgets with a half-life of latencyRefresh answers.
-// It may be used by any goroutine.
-type latency struct {
-	counts [latencyBuckets]atomic.Uint32
-	seen   atomic.Uint64
-	nanos  atomic.Int64 // the quantile; 0 before there is one
-}
-
-// bucketOf numbers durations: four buckets of one width an octave.
-func bucketOf(nanos int64) int {
-	if nanos < latencyFloor {
-		return 0
-	}
-	octave := bits.Len64(uint64(nanos)) - 1
-	quarter := int(nanos>>(octave-2)) & 3
-	return min((octave-14)*4+quarter+1, latencyBuckets-1)
-}
-
-// bucketEnd is the least duration that is longer than those of a bucket,
-// nanoseconds.
-func bucketEnd(bucket int) int64 {
-	octave, quarter := bucket/4+14, bucket%4
-	return (4 + int64(quarter)) << (octave - 2)
-}
-
-func (l *latency) observe(d time.Duration) {
-	l.counts[bucketOf(int64(d))].Add(1)
-	if l.seen.Add(1)%latencyRefresh == 0 {
-		l.refresh()
-	}
-}
-
-// refresh computes the quantile and lets the past fade. Counts that are added
-// meanwhile may be halved with the others, which does not matter.
-func (l *latency) refresh() {
-	var total, sum uint64
-	var counts [latencyBuckets]uint64
-	for i := range l.counts {
-		n := l.counts[i].Load()
-		counts[i] = uint64(n)
-		total += uint64(n)
-		l.counts[i].Store(n / 2)
-	}
-	for i, n := range counts {
-		if sum += n; sum*1000 >= total*hedgePermille {
-			l.nanos.Store(bucketEnd(i))
-			return
-		}
-	}
-}
-
-// delay is how long to wait for an answer before somebody else is asked too.
-func (l *latency) delay(least, most time.Duration) time.Duration {
-	d := time.Duration(l.nanos.Load())
-	if d == 0 {
-		d = hedgeFirst
-	}
-	return min(max(d, least), most)
-}
 
 // A hedge is one question that is put to a second node if the first is slow. The
 // first is asked on the caller's goroutine, the second on its own, which the
@@ -108,12 +41,12 @@ type hedge struct {
 func (c *Client) hedged(parent, ctx context.Context, until time.Time, giveUp context.CancelFunc, r *request, e *endpoint) (wire.Reply, error) {
 	h := &hedge{c: c, r: r, parent: parent, until: until, giveUp: giveUp}
 	begun := time.Now()
-	timer := time.AfterFunc(r.latency.delay(c.cfg.HedgeLeast, c.cfg.HedgeMost), h.askAnother)
+	timer := time.AfterFunc(r.latency.Delay(hedgeFirst, c.cfg.HedgeLeast, c.cfg.HedgeMost), h.askAnother)
 	reply, err := c.ask(ctx, r, e)
 	if !timer.Stop() {
 		var second bool
 		if reply, err, second = h.settle(reply, err); second {
-			r.latency.observe(h.elapsed)
+			r.latency.Observe(h.elapsed)
 			c.stats.hedgesWon.Add(1)
 			c.beaten(e)
 			return reply, err
@@ -121,7 +54,7 @@ func (c *Client) hedged(parent, ctx context.Context, until time.Time, giveUp con
 	}
 	if answered(err) {
 		e.beaten.Store(0)
-		r.latency.observe(time.Since(begun))
+		r.latency.Observe(time.Since(begun))
 	}
 	return reply, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
 )
 
 var threeNodes = []string{"a:1", "b:1", "c:1"}
@@ -118,7 +119,7 @@ func TestHedgeAtOnce(t *testing.T) {
 func TestLateAnswerIsReleased(t *testing.T) {
 	onCluster(t, Config{}, threeNodes, func(t *testing.T, _ *fakeNet, c *Client) {
 		var asked atomic.Int32
-		err := c.do(t.Context(), &request{what: "question", reads: true, latency: new(latency), ask: func(context.Context, *wire.Conn) (wire.Reply, error) {
+		err := c.do(t.Context(), &request{what: "question", reads: true, latency: new(replication.Latency), ask: func(context.Context, *wire.Conn) (wire.Reply, error) {
 			if asked.Add(1) == 1 {
 				time.Sleep(80 * time.Millisecond)
 				return wire.Reply{}, nil
@@ -407,42 +408,5 @@ func TestFirstTailWaitsForOthers(t *testing.T) {
 	}
 	if began["a:1"] == 0 || began["b:1"] == 0 {
 		t.Errorf("tails began at %v", began)
-	}
-}
-
-// TestLatency: the delay is the 95th percentile of what was seen lately, within
-// its bounds.
-func TestLatency(t *testing.T) {
-	const least, most = time.Millisecond, time.Second
-	var l latency
-	if d := l.delay(least, most); d != hedgeFirst {
-		t.Errorf("at first %v", d)
-	}
-	see := func(fast, slow time.Duration, slowPercent int) time.Duration {
-		for range 20 * latencyRefresh / 100 {
-			for i := range 100 {
-				if i < slowPercent {
-					l.observe(slow)
-				} else {
-					l.observe(fast)
-				}
-			}
-		}
-		return l.delay(least, most)
-	}
-	for _, c := range []struct {
-		claim       string
-		fast, slow  time.Duration
-		slowPercent int
-		least, most time.Duration
-	}{
-		{"few are slow", 3 * time.Millisecond, time.Second, 2, 3 * time.Millisecond, 4 * time.Millisecond},
-		{"many are slow", 3 * time.Millisecond, 300 * time.Millisecond, 20, 300 * time.Millisecond, 400 * time.Millisecond},
-		{"all are fast", time.Microsecond, time.Microsecond, 0, least, least},
-		{"all are slow", time.Hour, time.Hour, 100, most, most},
-	} {
-		if d := see(c.fast, c.slow, c.slowPercent); d < c.least || d > c.most {
-			t.Errorf("%s: %v, want %v to %v", c.claim, d, c.least, c.most)
-		}
 	}
 }

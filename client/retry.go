@@ -11,6 +11,7 @@ import (
 
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/wire"
+	"github.com/mayflydb/mayfly/replication"
 )
 
 const (
@@ -65,7 +66,7 @@ type request struct {
 	cost  int64  // bytes in flight it is accounted for
 	// latency is how long such questions take, of those that are put to a second
 	// node if the first is slow; nil of others.
-	latency *latency
+	latency *replication.Latency
 	// ask puts the question. Errors are object.Errors. With latency it may run twice
 	// at once, and once more after the call has ended.
 	ask func(ctx context.Context, conn *wire.Conn) (wire.Reply, error)

@@ -102,7 +102,7 @@ type Coordinator struct {
 	wheel    *wheel
 	mender   mender
 	counters counters
-	delays   [3]latency // by kind of read
+	delays   [3]Latency // by kind of read
 	linger   atomic.Int64
 	gate     gate
 

@@ -11,14 +11,16 @@ const (
 	latencyFloor   = 1 << 14     // nanoseconds; the first bucket ends here
 	latencyRefresh = 256         // observations after which the delay is computed again
 	hedgePermille  = 950         // the quantile after which a question is called slow
-	hedgeFirst     = 20_000_000  // nanoseconds; the delay before there is anything to go by
 	suspectFor     = time.Second // how long an owner that was slow is asked last
 )
 
-// A latency remembers how long recent answers took: counts that are halved at
+// hedgeFirst is the delay before there is anything to go by.
+const hedgeFirst = 20 * time.Millisecond
+
+// A Latency remembers how long recent answers took: counts that are halved at
 // every refresh, so that it forgets with a half-life of latencyRefresh answers.
-// It may be used by any goroutine.
-type latency struct {
+// It may be used by any goroutine. The zero Latency has seen nothing.
+type Latency struct {
 	counts [latencyBuckets]atomic.Uint32
 	seen   atomic.Uint64
 	nanos  atomic.Int64 // the quantile; 0 before there is one
@@ -42,7 +44,8 @@ func bucketEnd(bucket int) int64 {
 	return (4 + int64(quarter)) << (octave - 2)
 }
 
-func (l *latency) observe(d time.Duration) {
+// Observe takes how long an answer took.
+func (l *Latency) Observe(d time.Duration) {
 	l.counts[bucketOf(int64(d))].Add(1)
 	if l.seen.Add(1)%latencyRefresh == 0 {
 		l.refresh()
@@ -51,7 +54,7 @@ func (l *latency) observe(d time.Duration) {
 
 // refresh computes the quantile and lets the past fade. Counts that are added
 // meanwhile may be halved with the others, which does not matter.
-func (l *latency) refresh() {
+func (l *Latency) refresh() {
 	var total, sum uint64
 	var counts [latencyBuckets]uint64
 	for i := range l.counts {
@@ -68,11 +71,12 @@ func (l *latency) refresh() {
 	}
 }
 
-// delay is how long to wait for an answer before one more owner is asked.
-func (l *latency) delay(least, most time.Duration) time.Duration {
+// Delay is how long to wait for an answer before somebody else is asked too: the
+// 95th percentile, or first while too little was seen, within the bounds.
+func (l *Latency) Delay(first, least, most time.Duration) time.Duration {
 	d := time.Duration(l.nanos.Load())
 	if d == 0 {
-		d = hedgeFirst
+		d = first
 	}
 	return min(max(d, least), most)
 }

@@ -76,8 +76,8 @@ func TestLatency(t *testing.T) {
 			t.Fatalf("%d ns are in bucket %d, which ends at %d", n, b, bucketEnd(b))
 		}
 	}
-	var l latency
-	if d := l.delay(ms, time.Second); d != 20*ms {
+	var l Latency
+	if d := l.Delay(hedgeFirst, ms, time.Second); d != 20*ms {
 		t.Errorf("at first it waits %v", d)
 	}
 	rnd := rand.New(rand.NewPCG(1, 1))
@@ -86,18 +86,18 @@ func TestLatency(t *testing.T) {
 		if rnd.IntN(50) == 0 {
 			d = 300 * ms
 		}
-		l.observe(d)
+		l.Observe(d)
 	}
-	if d := l.delay(0, time.Second); d < 1500*time.Microsecond || d > 2500*time.Microsecond {
+	if d := l.Delay(hedgeFirst, 0, time.Second); d < 1500*time.Microsecond || d > 2500*time.Microsecond {
 		t.Errorf("with answers in 1 to 2 ms it waits %v", d)
 	}
 	for range 8 * latencyRefresh {
-		l.observe(50 * ms)
+		l.Observe(50 * ms)
 	}
-	if d := l.delay(0, time.Second); d < 50*ms || d > 65*ms {
+	if d := l.Delay(hedgeFirst, 0, time.Second); d < 50*ms || d > 65*ms {
 		t.Errorf("after a while of 50 ms it waits %v", d)
 	}
-	if d := l.delay(0, 10*ms); d != 10*ms {
+	if d := l.Delay(hedgeFirst, 0, 10*ms); d != 10*ms {
 		t.Errorf("the bound of 10 ms gives %v", d)
 	}
 }

@@ -164,7 +164,7 @@ func (o *readOp) answered(call uint64, a *answerTo) {
 	if id := o.routes[attempt].owners[owner]; id != o.c.cfg.Self {
 		o.c.judge(id, a.err)
 		if a.err == nil || a.err.Code == object.CodeAbsent || a.err.Code == object.CodeExpired {
-			o.c.delays[o.kind].observe(now.Sub(o.sent[attempt][owner]))
+			o.c.delays[o.kind].Observe(now.Sub(o.sent[attempt][owner]))
 		}
 	}
 	var ask questions

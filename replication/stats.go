@@ -61,5 +61,5 @@ func (c *Coordinator) Stats() Stats {
 }
 
 func (c *Coordinator) delay(k readKind) time.Duration {
-	return c.delays[k].delay(c.cfg.HedgeLeast, c.cfg.HedgeMost)
+	return c.delays[k].Delay(hedgeFirst, c.cfg.HedgeLeast, c.cfg.HedgeMost)
 }
