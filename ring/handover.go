@@ -26,8 +26,8 @@ type holding struct {
 
 // to returns the handover once next has taken the place of prev. Who owns in
 // next and did not in prev is a newcomer; who owned and does not any more is a
-// source. Where owners only become fewer, all that stay are newcomers: an
-// acknowledged put need not be on each of them.
+// source. Where owners become fewer, all that stay are newcomers: an acknowledged
+// put need not be on as many of them as fewer owners are asked.
 func (h handover) to(prev, next *Ring) handover {
 	bits := max(h.bits, prev.bits, next.bits)
 	if h.empty() {
@@ -47,7 +47,7 @@ func (h handover) to(prev, next *Ring) handover {
 				holding = append(holding, id)
 			}
 		}
-		if len(holding) > 0 && len(lacking) == 0 {
+		if len(holding) > 0 && (len(lacking) == 0 || len(after) < len(before)) {
 			lacking = after
 		}
 		newcomers[piece], sources[piece] = lacking, holding
