@@ -25,17 +25,51 @@ func (v *Vnode) Digests(now time.Time, bucketType, bucket []byte, slot expiry.Sl
 	if err != nil {
 		return nil, err
 	}
+	minutes, _, err := v.digests(now, r, slot)
+	return minutes, err
+}
+
+// A Sum is what a slot of a bucket, or all of a plain bucket, holds: for who
+// compares replicas.
+type Sum struct {
+	Complete bool // the vnode vouched for it before and after it was summed up
+	Horizon  expiry.Horizon
+	Minutes  []bitcask.MinuteDigest // as of [Vnode.Digests]
+}
+
+// Sum sums up what a slot holds; that of a plain bucket is -1.
+func (v *Vnode) Sum(now time.Time, bucketType, bucket []byte, slot expiry.Slot) (Sum, error) {
+	r, err := v.set.rulebook.of(bucketType, bucket)
+	if err != nil {
+		return Sum{}, err
+	}
+	before := v.completeIn(r, slot)
+	minutes, readable, err := v.digests(now, r, slot)
+	if err != nil {
+		return Sum{}, err
+	}
+	s := Sum{Complete: before && readable && v.completeIn(r, slot), Minutes: minutes}
+	if r.Timed {
+		s.Horizon = v.store.Horizon(r.engine)
+	}
+	return s, nil
+}
+
+// digests returns the sums of a slot's minutes, and whether all of it could be read.
+func (v *Vnode) digests(now time.Time, r *rules, slot expiry.Slot) (minutes []bitcask.MinuteDigest, readable bool, err error) {
 	if r.Rows {
 		return v.rowDigests(now, r, slot)
 	}
-	return v.store.Digests(r.engine, slot)
+	minutes, err = v.store.Digests(r.engine, slot)
+	return minutes, true, err
 }
 
-func (v *Vnode) rowDigests(now time.Time, r *rules, slot expiry.Slot) ([]bitcask.MinuteDigest, error) {
+func (v *Vnode) rowDigests(now time.Time, r *rules, slot expiry.Slot) (sums []bitcask.MinuteDigest, readable bool, err error) {
 	keys, err := v.keysOf(r, slot, now)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	readable = true
 	minutes := make(map[int64]bitcask.MinuteDigest)
 	for key := range keys {
 		k, err := parseRowKey([]byte(key))
@@ -45,8 +79,9 @@ func (v *Vnode) rowDigests(now time.Time, r *rules, slot expiry.Slot) ([]bitcask
 		hash := ring.Hash(r.Type, r.Name, key)
 		row, _, err := v.readRow(r, hash, k.Epoch, now, []byte(key))
 		if err != nil {
-			return nil, v.slotError(r, slot, err)
+			return nil, false, v.slotError(r, slot, err)
 		}
+		readable = readable && (row.Complete || row.State == Expired || !v.completeIn(r, slot))
 		if row.State != Found {
 			continue
 		}
@@ -59,7 +94,7 @@ func (v *Vnode) rowDigests(now time.Time, r *rules, slot expiry.Slot) ([]bitcask
 	}
 	return slices.SortedFunc(maps.Values(minutes), func(a, b bitcask.MinuteDigest) int {
 		return cmp.Compare(a.Minute, b.Minute)
-	}), nil
+	}), readable, nil
 }
 
 // Slots returns the slots of a timed bucket of which something is stored,

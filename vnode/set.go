@@ -35,6 +35,20 @@ type Config struct {
 	// quick. Default: whether the newest ring has several nodes.
 	Shared func() bool
 
+	// Self is this node, which tells partitions that it has held before from those
+	// that a new ring or an amendment gives it for the first time; see [Set.Open].
+	// Default: that is not known.
+	Self ring.NodeID
+
+	// Admit is asked for the epoch of every put and delta of a timed bucket before
+	// anything of it is stored; its error, of *object.Error, is the answer. It must be
+	// quick. Default: all are admitted.
+	Admit func(epoch int64) error
+	// Vouches reports whether it is known at present who owns an epoch. What is not
+	// stored of one of which it is not is not absent for certain. It must be quick.
+	// Default: always.
+	Vouches func(epoch int64) bool
+
 	SlotSeconds      int64 // the cluster's; required
 	AheadSeconds     int64 // how far ahead an epoch may be; default expiry.DefaultAheadSeconds, negative for not at all
 	LatenessSeconds  int64 // how long a row is waited for; default DefaultLatenessSeconds
@@ -63,6 +77,12 @@ func (c Config) withDefaults() Config {
 	if c.Shared == nil {
 		c.Shared = func() bool { return len(c.History().Newest().Nodes()) > 1 }
 	}
+	if c.Admit == nil {
+		c.Admit = func(int64) error { return nil }
+	}
+	if c.Vouches == nil {
+		c.Vouches = func(int64) bool { return true }
+	}
 	c.AheadSeconds = cmp.Or(c.AheadSeconds, expiry.DefaultAheadSeconds)
 	c.LatenessSeconds = cmp.Or(c.LatenessSeconds, DefaultLatenessSeconds)
 	c.SealAfterSeconds = cmp.Or(c.SealAfterSeconds, DefaultSealAfterSeconds)
@@ -77,6 +97,7 @@ type Set struct {
 	rulebook rulebook
 	rows     *rowCache
 	counters counters
+	begun    *ring.History // that counted when the Set was made
 
 	vnodes  atomic.Pointer[map[ring.Partition]*Vnode] // replaced, never modified
 	opening sync.Mutex                                // held by who replaces it
@@ -88,7 +109,7 @@ func NewSet(cfg Config, disks Disks) (*Set, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes)}
+	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes), begun: cfg.History()}
 	s.vnodes.Store(&map[ring.Partition]*Vnode{})
 	return s, nil
 }
@@ -106,7 +127,7 @@ func (s *Set) Vnode(p ring.Partition) (*Vnode, error) {
 	}
 	v, err := s.makeVnode(p)
 	if err == nil {
-		err = v.begin(Since{Slot: never}) // a time to vouch from is given by Open
+		err = v.begin(Since{Slot: never}, false) // a time to vouch from is given by Open
 	}
 	if err != nil {
 		return nil, openError(p, err)

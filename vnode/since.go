@@ -109,7 +109,13 @@ func (s *Set) firstSafe(now time.Time) expiry.Slot {
 // Open opens the vnodes of partitions, which this node owns, before it serves
 // anything of them. One that is new vouches, durably when Open returns, for the
 // slots from now's on in which nothing can have been acknowledged; one that is
-// opened by its first use instead vouches for nothing until it is merged. Where
+// opened by its first use instead vouches for nothing until it is merged. One that
+// this node held in no slot when the Set was made ([Config.Self]) it never
+// acknowledged anything for: that vouches for everything from its first day on.
+// What others acknowledged before it came it lacks all the same; but that the
+// history tells, which calls it a newcomer there, and nobody asks it about slots in
+// which it is none and no owner. So Open comes before the history that gives the
+// node a partition is visible. Where
 // this node holds the only replicas both vouch for everything, but only what Open
 // has said of it lasts when others come to hold some too.
 //
@@ -149,7 +155,7 @@ func (s *Set) Open(now time.Time, partitions ...ring.Partition) error {
 		mu.Unlock()
 		atOnce <- struct{}{}
 		wg.Go(func() {
-			fault(p, v.begin(Since{Slot: s.firstSafe(now), Born: now.Unix()}))
+			fault(p, v.begin(Since{Slot: s.firstSafe(now), Born: now.Unix()}, s.neverHeld(p)))
 			<-atOnce
 		})
 	}
@@ -162,9 +168,27 @@ func (s *Set) Open(now time.Time, partitions ...ring.Partition) error {
 // disk, which syncs several for the price of one.
 const openAtOnce = 16
 
+// neverHeld reports whether this node was neither owner nor source of a partition
+// when the Set was made. Who lost its disks is another node.
+func (s *Set) neverHeld(p ring.Partition) bool {
+	return !s.cfg.Self.IsZero() && !s.begun.Holds(s.cfg.Self, p)
+}
+
+// plainOf reports whether no plain data of the partition can be in another one on
+// this node: of a ring with other partitions.
+func (s *Set) plainOf(p ring.Partition) bool {
+	for _, r := range s.cfg.History().All() {
+		if r.Bits() != p.Bits {
+			return false
+		}
+	}
+	return true
+}
+
 // begin finds out what the vnode vouches for. A new one says so durably, before
-// it acknowledges anything.
-func (v *Vnode) begin(new Since) error {
+// it acknowledges anything: that it vouches as new says or, if it is the first
+// that this node has of its partition, for everything.
+func (v *Vnode) begin(new Since, first bool) error {
 	since := whole
 	switch note := v.store.Note(); {
 	case len(note) > 0:
@@ -183,6 +207,9 @@ func (v *Vnode) begin(new Since) error {
 		}
 	case !v.store.Known():
 		since = new
+		if first && len(v.store.Doubts()) == 0 {
+			since = Since{Plain: v.set.plainOf(v.partition), Born: new.Born}
+		}
 		if err := v.store.SetNote(appendSince(nil, since)); err != nil {
 			return err
 		}

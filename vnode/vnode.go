@@ -67,6 +67,9 @@ func (v *Vnode) admit(now time.Time, hash uint64, h *object.Header) (*rules, int
 		return nil, 0, v.refuse(err)
 	}
 	epoch, err := admit(r, h, now, v.set.cfg.AheadSeconds)
+	if err == nil && r.Timed {
+		err = v.set.cfg.Admit(epoch)
+	}
 	if err != nil {
 		return nil, 0, v.refuse(err)
 	}
@@ -217,13 +220,15 @@ func (v *Vnode) count(s State) State {
 }
 
 // complete reports whether nothing speaks against the vnode having every record
-// it acknowledged for the bucket and the epoch's slot.
+// it acknowledged for the bucket and the epoch's slot, nor against being asked
+// for it.
 func (v *Vnode) complete(r *rules, epoch int64) bool {
 	return v.completeIn(r, v.set.slotOf(r, epoch))
 }
 
 func (v *Vnode) completeIn(r *rules, slot expiry.Slot) bool {
-	return v.Since().Covers(slot) && !v.doubted(r, slot)
+	known := !r.Timed || v.set.cfg.Vouches(slot.Start(v.set.cfg.SlotSeconds))
+	return known && v.Since().Covers(slot) && !v.doubted(r, slot)
 }
 
 // doubted reports whether the engine may have lost something of a slot.
