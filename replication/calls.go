@@ -12,7 +12,7 @@ package replication
 //	8–63    counts up over the life of the operation's memory
 type calls struct {
 	last uint64
-	at   [2][MaxOwners]uint64 // the question open to each owner; 0 none
+	at   [2][maxAsked]uint64 // the question open to each owner or source; 0 none
 }
 
 // open begins a question.
@@ -26,7 +26,7 @@ func (c *calls) open(attempt, owner int) uint64 {
 // close ends a question; ok is false if it is not open.
 func (c *calls) close(call uint64) (attempt, owner int, ok bool) {
 	attempt, owner = int(call>>7&1), int(call&0x7f)
-	if owner >= MaxOwners || call == 0 || c.at[attempt][owner] != call {
+	if owner >= maxAsked || call == 0 || c.at[attempt][owner] != call {
 		return 0, 0, false
 	}
 	c.at[attempt][owner] = 0

@@ -33,6 +33,11 @@ type Config struct {
 	// Default: Replica.
 	Repair func(ring.NodeID) Replica
 
+	// Admit is asked for the epoch of every put, delete and delta of a timed bucket
+	// before anything is sent, and before the history is looked up; its error, of
+	// *object.Error, is the answer. It must be quick. Default: all are admitted.
+	Admit func(epoch int64) error
+
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Manual starts no goroutine: the owner calls Tick. For simulations.
@@ -73,6 +78,9 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.Repair == nil {
 		c.Repair = c.Replica
+	}
+	if c.Admit == nil {
+		c.Admit = func(int64) error { return nil }
 	}
 	if c.Now == nil {
 		c.Now = time.Now

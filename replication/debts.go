@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -14,28 +15,27 @@ const payBatch = 64
 // payAll pays what nodes are owed that can be reached, this one included: its
 // own replica may have failed, too. It reports whether it paid anything, and
 // whether debts are left.
-func (m *Merger) payAll(ctx context.Context) (paid, owing bool) {
-	r := m.cfg.History().Newest()
-	for _, node := range r.Nodes() {
-		if m.cfg.Now().Before(m.unpaid[node.ID].at) {
+func (m *Merger) payAll(ctx context.Context, h *ring.History) (paid, owing bool) {
+	for _, node := range m.cfg.Owed.Nodes() {
+		if m.cfg.Now().Before(m.unpaid[node].at) {
 			owing = true
 			continue
 		}
-		for _, d := range m.cfg.Owed.Debts(node.ID) {
+		for _, d := range m.cfg.Owed.Debts(node) {
 			if ctx.Err() != nil {
 				return paid, true
 			}
-			if err := m.pay(ctx, r, d); err != nil {
+			if err := m.pay(ctx, h, d); err != nil {
 				m.counters.debtsFailed.Add(1)
 				owing = true
 				if object.AsError(err).Code != object.CodeUnavailable { // which costs nothing to try
-					wait := min(max(retryLeast, 2*m.unpaid[node.ID].wait), retryMost)
-					m.unpaid[node.ID] = retry{m.cfg.Now().Add(wait), wait}
+					wait := min(max(retryLeast, 2*m.unpaid[node].wait), retryMost)
+					m.unpaid[node] = retry{m.cfg.Now().Add(wait), wait}
 				}
 				break // the node's other debts will hardly fare better
 			}
 			m.counters.debtsPaid.Add(1)
-			delete(m.unpaid, node.ID)
+			delete(m.unpaid, node)
 			paid = true
 		}
 	}
@@ -50,39 +50,62 @@ func (m *Merger) to(id ring.NodeID) Syncer {
 	return m.cfg.Other(id)
 }
 
-// pay gives a node what it is owed in one place, and settles it if it was taken.
-func (m *Merger) pay(ctx context.Context, r *ring.Ring, d Debt) error {
+// pay gives a node what it is owed in one place, and settles it if it was taken. A
+// node that does not own the place any more is owed nothing there: whoever took its
+// place takes it over from all who have it.
+func (m *Merger) pay(ctx context.Context, h *ring.History, d Debt) error {
+	if !d.Everything && m.others(h, d.Node, laneOfDebt(&d)) == nil {
+		m.cfg.Owed.Settle(d)
+		return nil
+	}
 	if m.to(d.Node) == nil {
 		return errNoWay
 	}
 	if d.Everything {
-		for p := range r.OwnedBy(d.Node) {
-			if err := m.payPartition(ctx, r, d.Node, p); err != nil {
+		for p, stretches := range h.Stretches(d.Node, m.held.oldest) {
+			if err := m.payPartition(ctx, h, d.Node, p, stretches); err != nil {
 				return err
 			}
 		}
 		m.cfg.Owed.Settle(d)
 		return nil
 	}
-	lane := Lane{Type: d.Type, Bucket: d.Bucket, Timed: d.Timed, Partition: d.Partition, Slot: d.Slot}
-	if !lane.Timed {
-		lane.Slot = -1
-	}
+	lane := laneOfDebt(&d)
 	if d.Keys != nil {
-		return m.payKeys(ctx, r, d, lane)
+		return m.payKeys(ctx, h, d, lane)
 	}
-	if err := m.payLane(ctx, r, d.Node, lane); err != nil {
+	if err := m.payLane(ctx, h, d.Node, lane); err != nil {
 		return err
 	}
 	m.cfg.Owed.Settle(d)
 	return nil
 }
 
-// sources returns the other owners of a lane, this node first if it is one.
-func (m *Merger) sources(r *ring.Ring, debtor ring.NodeID, lane Lane) (ids []ring.NodeID) {
+func laneOfDebt(d *Debt) Lane {
+	lane := Lane{Type: d.Type, Bucket: d.Bucket, Timed: d.Timed, Partition: d.Partition, Slot: d.Slot}
+	if !lane.Timed {
+		lane.Slot = -1
+	}
+	return lane
+}
+
+// others returns the other owners of a lane, this node first if it is one, and not
+// nil if the debtor is an owner; nil if it is none.
+func (m *Merger) others(h *ring.History, debtor ring.NodeID, lane Lane) []ring.NodeID {
 	props := m.cfg.Buckets().Lookup(lane.Type, lane.Bucket)
+	r := h.Newest()
+	if lane.Timed {
+		r = h.At(lane.Slot)
+	}
+	if r.Bits() != lane.Partition.Bits {
+		return nil
+	}
 	owners := r.Owners(lane.Partition)
-	n, _ := mergeQuorum(&props, len(owners))
+	n, _, _ := props.For(len(owners))
+	if !slices.Contains(owners[:n], debtor) {
+		return nil
+	}
+	ids := make([]ring.NodeID, 0, n)
 	for _, id := range owners[:n] {
 		switch {
 		case id == debtor:
@@ -96,11 +119,11 @@ func (m *Merger) sources(r *ring.Ring, debtor ring.NodeID, lane Lane) (ids []rin
 }
 
 // payKeys gives single objects.
-func (m *Merger) payKeys(ctx context.Context, r *ring.Ring, d Debt, lane Lane) error {
-	sources := m.sources(r, d.Node, lane)
+func (m *Merger) payKeys(ctx context.Context, h *ring.History, d Debt, lane Lane) error {
+	sources := m.others(h, d.Node, lane)
 	for keys := range slices.Chunk(d.Keys, payBatch) {
 		for i, key := range keys {
-			if err := m.payKey(ctx, r, d.Node, sources, lane, key); err != nil {
+			if err := m.payKey(ctx, h, d.Node, sources, lane, key); err != nil {
 				m.cfg.Owed.settleKeys(d, keys[:i])
 				return err
 			}
@@ -113,7 +136,7 @@ func (m *Merger) payKeys(ctx context.Context, r *ring.Ring, d Debt, lane Lane) e
 // payKey gives one object, as each owner has it: versions decide. One that
 // cannot be asked may have more than the others, unless one of them is this node,
 // which is owed nothing there itself.
-func (m *Merger) payKey(ctx context.Context, r *ring.Ring, debtor ring.NodeID, sources []ring.NodeID, lane Lane, key string) error {
+func (m *Merger) payKey(ctx context.Context, h *ring.History, debtor ring.NodeID, sources []ring.NodeID, lane Lane, key string) error {
 	var fault error
 	for _, id := range sources {
 		err := m.hand(ctx, id, debtor, lane, key)
@@ -126,7 +149,7 @@ func (m *Merger) payKey(ctx context.Context, r *ring.Ring, debtor ring.NodeID, s
 			return nil
 		case code == object.CodeAbsent:
 		case code == object.CodeConflict: // a value that loses its key must be kept first
-			return m.payLane(ctx, r, debtor, lane)
+			return m.payLane(ctx, h, debtor, lane)
 		case err != nil:
 			fault = err
 		case id == m.cfg.Self && !m.cfg.Owed.owes(placeOf(id, lane)):
@@ -161,10 +184,10 @@ func (m *Merger) hand(ctx context.Context, from, to ring.NodeID, lane Lane, key 
 }
 
 // payLane gives a whole slot: all that the other owners have and the node lacks.
-func (m *Merger) payLane(ctx context.Context, r *ring.Ring, debtor ring.NodeID, lane Lane) error {
-	ids := append([]ring.NodeID{debtor}, m.sources(r, debtor, lane)...)
+func (m *Merger) payLane(ctx context.Context, h *ring.History, debtor ring.NodeID, lane Lane) error {
+	ids := append([]ring.NodeID{debtor}, m.others(h, debtor, lane)...)
 	if len(ids) == 1 {
-		return nil // nobody else owns it
+		return nil // nobody else owns it, or the debtor does not
 	}
 	sides := make([]Syncer, len(ids))
 	for i, id := range ids {
@@ -179,23 +202,27 @@ func (m *Merger) payLane(ctx context.Context, r *ring.Ring, debtor ring.NodeID, 
 	return res.Err
 }
 
-// payPartition gives a node all that the other owners of a partition have.
-func (m *Merger) payPartition(ctx context.Context, r *ring.Ring, debtor ring.NodeID, p ring.Partition) error {
-	v := MergeView{Partition: p, Buckets: m.cfg.Buckets()}
-	for _, id := range r.Owners(p) {
-		if side := m.to(id); side != nil && id != debtor {
+// payPartition gives a node all that the other owners of a partition have, in the
+// slots in which it is an owner itself.
+func (m *Merger) payPartition(ctx context.Context, h *ring.History, debtor ring.NodeID, p ring.Partition, stretches []ring.Stretch) error {
+	v := MergeView{Partition: p, Self: debtor, History: h, Others: make(map[ring.NodeID]*Survey), Buckets: m.cfg.Buckets(), Oldest: m.held.oldest}
+	for _, id := range v.everyone() {
+		if side := m.to(id); side != nil {
 			ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 			s, err := side.Survey(ctx, p)
 			cancel()
 			if err == nil {
-				v.Others = append(v.Others, &s)
+				v.Others[id] = &s
 			}
 		}
 	}
 	slots := v.slots(nothingVouched)
+	maps.DeleteFunc(slots, func(slot int64, _ bool) bool {
+		return !slices.ContainsFunc(stretches, func(s ring.Stretch) bool { return s.Owner && s.From <= slot && slot < s.Until })
+	})
 	slots[-1] = true
 	for _, lane := range v.allLanes(slots) {
-		if err := m.payLane(ctx, r, debtor, lane); err != nil {
+		if err := m.payLane(ctx, h, debtor, lane); err != nil {
 			return err
 		}
 	}

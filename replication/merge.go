@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 
 	"github.com/mayflydb/mayfly/internal/object"
@@ -30,6 +31,21 @@ type Item = struct {
 	Row        object.Digest // of a row's content; zero of an object
 }
 
+// A LaneDigest sums up what a replica has of a lane. Replicas with equal digests
+// hold the same.
+type LaneDigest = struct {
+	Complete bool  // the replica vouched for the lane before and after it summed up
+	Horizon  int64 // the bucket's drop horizon there; 0 in a plain bucket
+	Minutes  []MinuteDigest
+}
+
+// A MinuteDigest sums up one minute of a lane.
+type MinuteDigest = struct {
+	Minute int64 // epoch / 60; 0 for everything in a plain bucket
+	Count  int64 // objects, or rows
+	Digest object.Digest
+}
+
 // A Page is a part of what a replica has of a lane: all from the position it was
 // asked for up to, but not including, Next.
 type Page = struct {
@@ -45,29 +61,47 @@ const PageEnd = uint64(1) << 32
 // A Merge makes one replica complete for a lane again, or the first time: it
 // walks the lane of all owners side by side, a page at a time, gives each what
 // it lacks, and decides at the end whether the replica may vouch for the lane.
-// The replica, its own node's, is side 0.
+// The replica, its own node's, is side 0. Sources are walked as well while there
+// are newcomers; they are given nothing.
 //
 // # The rule
 //
-// Side 0 may vouch if each page of n-w+1 other owners was complete, or if all
-// other owners were walked to the end. An owner that vouches for nothing counts
-// for the latter only: its word that it has nothing proves nothing, but what it
-// has was taken, and there is nobody else to ask.
+// Side 0 has lost something it may have acknowledged, or cannot know that it has
+// not. It may vouch again if the other sides whose pages all were complete include
+// one that has whatever was acknowledged under any row of owners (see [Quorum]: of
+// each row n-w+1, where nobody is a newcomer n-w+1 other owners), or if all other
+// sides were walked to the end. One that vouches for nothing counts for the latter
+// only: its word that it has nothing proves nothing, but what it has was taken,
+// and there is nobody else to ask.
 //
 // Why that is enough, of an object that was acknowledged before side 0 lost it,
-// or before it was new: w owners had it then. Any n-w+1 others include one of
-// them, for w + (n-w+1) > n owners would be needed to avoid it. That one vouched
-// at the page that covers the object's position, so it still had the object, or
-// a greater version, or its successor under the same rule; page and position are
-// the same for all sides; so side 0 was given it, and it was made durable before
-// the rule is applied. Two incomplete replicas cannot lift each other: neither
-// counts for the first half, and the second asks for all owners, of which each
-// has then been asked for what it still has. What all owners have lost cannot be
+// or before it was new: w nodes of a row had it then. Any n-w+1 others of the row
+// include one of them, for w + (n-w+1) > n would be needed to avoid it. That one
+// vouched at the page that covers the object's position, so it still had the
+// object, or a greater version, or its successor under the same rule; page and
+// position are the same for all sides; so side 0 was given it, and it was made
+// durable before the rule is applied. Two incomplete replicas cannot lift each
+// other: neither counts for the first half, and the second asks for all, of which
+// each has then been asked for what it still has. What all have lost cannot be
 // brought back by anybody; that is beyond what w copies promise.
+//
+// Side 0 is a newcomer: it has what those before it in its place could have
+// acknowledged by the same rule, or, if it lost nothing itself, as soon as each of
+// them was walked to the end, frozen as they are, and was complete.
 //
 // An acknowledgement that was still under way when the walk passed the object's
 // position is not covered: the caller begins no merge before the puts that side
-// 0 may have acknowledged and lost are over, see [MergerConfig.Grace].
+// 0 may have acknowledged and lost, or those under an earlier row, are over, see
+// [MergerConfig.Grace].
+//
+// # Digests
+//
+// If side 0 is complete but for what it may never have had, digests are compared
+// before the walk: if those that suffice by the rule sum up to the same as side 0
+// nothing is walked. So a merge that was cut short goes on where it was. After a
+// walk that brought something they are compared again; if they differ in minutes
+// that have settled the lane is walked again, until they agree or there was
+// nothing left to bring.
 //
 // # Two bodies
 //
@@ -75,14 +109,21 @@ const PageEnd = uint64(1) << 32
 // value may have been acknowledged, so it is kept under another name first
 // ([RescueRecord]); only then may the greater one take its place.
 type Merge struct {
-	n, need   int
+	n         int // sides
+	party     party
 	writeOnce bool
 	rows      bool
 	mend      bool
 
+	digests      bool  // they are compared
+	since, until int64 // the minutes of which they are, and those that have settled
+	walks        int
+	pulled       uint64 // before the present walk
+	summing      bool   // digests were asked for
+
 	from    uint64
 	cover   uint64
-	sides   [MaxOwners]mergeSide
+	sides   [1 + maxAsked]mergeSide
 	waiting int // pages asked for and not come
 	queue   []mergeJob
 	jobs    map[int]*mergeJob
@@ -101,6 +142,7 @@ type mergeSide struct {
 	refuses    bool // it cannot be given anything at present
 	asked      bool
 	page       Page
+	digest     LaneDigest
 }
 
 // A mergeJob brings the owners of one object together.
@@ -121,17 +163,19 @@ type mergeMove struct {
 }
 
 const (
+	mergeWalks       = 3        // of one lane, if digests differ
 	mergeWindow      = 8        // jobs at once
 	mergeWindowBytes = 16 << 20 // their records
 )
 
 // A MergeEvent is something that happened to a merge.
 type MergeEvent struct {
-	Kind  MergeEventKind
-	Owner int  // for PageCame, Fetched and Given: the side
-	Page  Page // for PageCame without Err
-	Job   int  // for Fetched, Rescued and Given
-	Err   *object.Error
+	Kind   MergeEventKind
+	Owner  int        // for PageCame, DigestCame, Fetched and Given: the side
+	Page   Page       // for PageCame without Err
+	Digest LaneDigest // for DigestCame without Err
+	Job    int        // for Fetched, Rescued and Given
+	Err    *object.Error
 }
 
 // A MergeEventKind says what happened.
@@ -150,12 +194,14 @@ const (
 	Given
 	// Prepared answers Prepare.
 	Prepared
+	// DigestCame answers AskDigest.
+	DigestCame
 )
 
 // A MergeAction is something the driver must do.
 type MergeAction struct {
 	Kind    MergeActionKind
-	Owner   int            // for AskPage, FetchRecord, GiveRecord and OweRecord: the side
+	Owner   int            // for AskPage, AskDigest, FetchRecord, GiveRecord and OweRecord: the side
 	From    uint64         // for AskPage
 	Job     int            // for FetchRecord, RescueRecord, GiveRecord and DropRecord
 	Item    Item           // for FetchRecord and OweRecord
@@ -185,6 +231,8 @@ const (
 	// Prepare: raise side 0's drop horizon of the bucket, durably, and sync the
 	// lane's records there, whatever the bucket's policy.
 	Prepare
+	// AskDigest: ask the side what its part of the lane sums up to.
+	AskDigest
 	// MergeDone: it is over. It comes once and last; no record is kept any more.
 	MergeDone
 )
@@ -193,12 +241,17 @@ const (
 type MergeResult struct {
 	// Regained: side 0 may vouch for the lane, durably.
 	Regained bool
-	// Complete is how many other owners vouched for all they said.
+	// TakenOver: side 0 has what those could have acknowledged whose place it took.
+	TakenOver bool
+	// Complete is how many other sides vouched for all they said.
 	Complete int
-	// Quorum: these were enough. Otherwise all owners had to be asked, and what
-	// all of them lost is lost.
+	// Quorum: these were enough. Otherwise all had to be asked, and what all of them
+	// lost is lost.
 	Quorum bool
-	Err    *object.Error // why it is not regained
+	// Skipped: by the digests there was nothing to walk for. Verified: by them, or by
+	// a walk, nothing is left.
+	Skipped, Verified bool
+	Err               *object.Error // why it is neither regained nor taken over
 
 	Pulled, Pushed uint64 // records given to side 0, and to others
 	PulledBytes    uint64 // of values
@@ -214,7 +267,13 @@ func NewMerge(n, need int, rows, writeOnce bool) *Merge {
 	if n < 1 || n > MaxOwners || need < 1 || need > n {
 		panic(fmt.Sprintf("replication: BUG: a merge of %d owners, %d needed", n, need))
 	}
-	return &Merge{n: n, need: need, rows: rows, writeOnce: writeOnce, jobs: make(map[int]*mergeJob)}
+	others := uint32(1)<<n - 2
+	return newMerge(party{others: make([]ring.NodeID, n-1), owners: others, quorums: []Quorum{{Members: others, Need: need}}}, rows, writeOnce)
+}
+
+// newMerge is NewMerge for whatever party.
+func newMerge(p party, rows, writeOnce bool) *Merge {
+	return &Merge{n: 1 + len(p.others), party: p, rows: rows, writeOnce: writeOnce, jobs: make(map[int]*mergeJob)}
 }
 
 // NewMend is NewMerge for side 0 being a node that was away and is given what
@@ -234,7 +293,12 @@ func (m *Merge) Step(ev MergeEvent, out []MergeAction) []MergeAction {
 	}
 	switch ev.Kind {
 	case MergeBegin:
+		if m.digests {
+			return m.askDigests(out)
+		}
 		return m.ask(out)
+	case DigestCame:
+		return m.digestCame(ev, out)
 	case PageCame:
 		return m.came(ev, out)
 	case Fetched:
@@ -250,6 +314,9 @@ func (m *Merge) Step(ev MergeEvent, out []MergeAction) []MergeAction {
 	}
 	panic(fmt.Sprintf("replication: BUG: merge event %d", ev.Kind))
 }
+
+// takes reports whether a side is given what it lacks: sources are not.
+func (m *Merge) takes(side int) bool { return side == 0 || m.party.owners>>side&1 != 0 }
 
 // ask asks all sides for their next page.
 func (m *Merge) ask(out []MergeAction) []MergeAction {
@@ -276,17 +343,17 @@ func (m *Merge) hopeless() bool {
 	if m.mend {
 		return reached == 0
 	}
-	return reached < m.n-1 && reached < m.need
+	return !m.party.suffices(reached, reached, true)
 }
 
-// reached counts the other owners that were walked so far, and of these the
+// reached returns the other sides that were walked so far, and of these the
 // complete ones.
-func (m *Merge) reached() (reached, complete int) {
+func (m *Merge) reached() (reached, complete uint32) {
 	for i := 1; i < m.n; i++ {
 		if s := &m.sides[i]; !s.out {
-			reached++
+			reached |= 1 << i
 			if !s.incomplete {
-				complete++
+				complete |= 1 << i
 			}
 		}
 	}
@@ -295,7 +362,7 @@ func (m *Merge) reached() (reached, complete int) {
 
 func (m *Merge) came(ev MergeEvent, out []MergeAction) []MergeAction {
 	s := &m.sides[ev.Owner]
-	if !s.asked {
+	if m.summing || !s.asked {
 		return out
 	}
 	s.asked = false
@@ -339,7 +406,7 @@ func (m *Merge) compare() {
 		m.fail(object.Errorf(object.CodeCorrupt, object.NotDone, "a page that ends at %d where it began at %d", m.cover, m.from))
 		return
 	}
-	have := make(map[string]*[MaxOwners]*Item)
+	have := make(map[string]*[1 + maxAsked]*Item)
 	for i := range m.n {
 		s := &m.sides[i]
 		for j := range s.page.Items {
@@ -348,7 +415,7 @@ func (m *Merge) compare() {
 				continue
 			}
 			if have[item.Key] == nil {
-				have[item.Key] = new([MaxOwners]*Item)
+				have[item.Key] = new([1 + maxAsked]*Item)
 			}
 			have[item.Key][i] = item
 		}
@@ -371,7 +438,7 @@ func (m *Merge) compare() {
 
 // objectMoves returns what must be done for an object: the greatest version goes
 // to all who lack it; other values are rescued before.
-func (m *Merge) objectMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
+func (m *Merge) objectMoves(have *[1 + maxAsked]*Item) (moves []mergeMove) {
 	var best *Item
 	for i := range m.n {
 		if have[i] != nil && (best == nil || have[i].Version.Compare(best.Version) > 0) {
@@ -383,12 +450,15 @@ func (m *Merge) objectMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
 		h := have[i]
 		switch {
 		case m.sides[i].out:
+		case h == nil && !m.takes(i):
 		case h == nil:
 			last.to, last.over = append(last.to, i), append(last.over, object.Version{})
 		case h.Version == best.Version:
 			last.from = append(last.from, i)
 		default:
-			last.to, last.over = append(last.to, i), append(last.over, h.Version)
+			if m.takes(i) {
+				last.to, last.over = append(last.to, i), append(last.over, h.Version)
+			}
 			if m.writeOnce && !best.Version.Tombstone && !h.Version.Tombstone &&
 				(h.Checksum != best.Checksum || h.ValueBytes != best.ValueBytes) {
 				moves = rescueToo(moves, h, i)
@@ -396,7 +466,7 @@ func (m *Merge) objectMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
 		}
 	}
 	if len(last.to) == 0 {
-		return nil
+		return moves // of values that only sources have
 	}
 	return append(moves, last)
 }
@@ -414,7 +484,7 @@ func rescueToo(moves []mergeMove, h *Item, at int) []mergeMove {
 
 // rowMoves returns what must be done for a row: side 0 takes the union, and then
 // the others do.
-func (m *Merge) rowMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
+func (m *Merge) rowMoves(have *[1 + maxAsked]*Item) (moves []mergeMove) {
 	var differ []int
 	var item Item
 	var taken []object.Digest
@@ -433,7 +503,9 @@ func (m *Merge) rowMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
 		if theirs == own {
 			continue
 		}
-		differ = append(differ, i)
+		if m.takes(i) {
+			differ = append(differ, i)
+		}
 		if have[i] != nil && !slices.Contains(taken, theirs) {
 			taken = append(taken, theirs)
 			moves = append(moves, mergeMove{item: *have[i], from: []int{i}, to: []int{0}, over: make([]object.Version, 1)})
@@ -443,13 +515,13 @@ func (m *Merge) rowMoves(have *[MaxOwners]*Item) (moves []mergeMove) {
 	if len(taken) > 0 {
 		differ = differ[:0]
 		for i := 1; i < m.n; i++ {
-			if !m.sides[i].out {
+			if !m.sides[i].out && m.takes(i) {
 				differ = append(differ, i)
 			}
 		}
 	}
 	if len(differ) == 0 {
-		return nil
+		return moves
 	}
 	return append(moves, mergeMove{item: item, from: []int{0}, to: differ, over: make([]object.Version, len(differ))})
 }
@@ -475,7 +547,7 @@ func (m *Merge) proceed(out []MergeAction) []MergeAction {
 		m.from = m.cover
 		return m.ask(out)
 	}
-	return m.conclude(out)
+	return m.walked(out)
 }
 
 // fetch begins the job's present move, or what comes after it if nobody is left
@@ -596,22 +668,22 @@ func (m *Merge) conclude(out []MergeAction) []MergeAction {
 	if m.mend {
 		return m.end(out)
 	}
-	if !m.mayVouch() {
+	if regained, takenOver := m.allowed(); !regained && !takenOver {
 		return m.end(out)
 	}
 	horizon := int64(0)
 	for i := range m.n {
 		if s := &m.sides[i]; !s.out {
-			horizon = max(horizon, s.page.Horizon)
+			horizon = max(horizon, s.page.Horizon, s.digest.Horizon)
 		}
 	}
 	return append(out, MergeAction{Kind: Prepare, Horizon: horizon})
 }
 
-// mayVouch is the rule.
-func (m *Merge) mayVouch() bool {
+// allowed is the rule.
+func (m *Merge) allowed() (regained, takenOver bool) {
 	reached, complete := m.reached()
-	return complete >= m.need || reached == m.n-1
+	return m.party.regains(reached, complete), m.party.suffices(reached, complete, !m.sides[0].incomplete)
 }
 
 // end tells the result. Jobs that are still open keep no record: they are all
@@ -619,12 +691,15 @@ func (m *Merge) mayVouch() bool {
 func (m *Merge) end(out []MergeAction) []MergeAction {
 	m.done = true
 	r := &m.result
-	_, r.Complete = m.reached()
-	r.Quorum = r.Complete >= m.need
-	r.Regained = r.Err == nil && (m.mend && !m.hopeless() || m.prepared && m.mayVouch())
-	if !r.Regained && r.Err == nil {
+	_, complete := m.reached()
+	regained, takenOver := m.allowed()
+	r.Complete = bits.OnesCount32(complete)
+	r.Quorum = provesAll(&m.party.quorums[0], m.party.quorums[1:], complete)
+	r.Regained = r.Err == nil && (m.mend && !m.hopeless() || m.prepared && regained)
+	r.TakenOver = r.Err == nil && m.prepared && takenOver
+	if !r.Regained && !r.TakenOver && r.Err == nil {
 		r.Err = object.Errorf(object.CodeUnknown, object.NotDone,
-			"%d other owners are complete, and %d, or all owners, are needed", r.Complete, m.need)
+			"%d other owners are complete, and %d, or all owners, are needed", r.Complete, m.party.quorums[0].Need)
 	}
 	return append(out, MergeAction{Kind: MergeDone, Result: *r})
 }

@@ -46,6 +46,24 @@ func survey(since int64, plain bool, notes bool, slots ...int64) Survey {
 	return s
 }
 
+// planView is a view of three nodes' only partition, from the first's place, with
+// the surveys of the others; nil is one that was not reached.
+func planView(t *testing.T, own Survey, doubts []Doubt, others ...*Survey) *MergeView {
+	nodes := []int{0}
+	for i := range others {
+		nodes = append(nodes, i+1)
+	}
+	h := testHistoryOf(t, 1, len(nodes), nodes...)
+	owners := h.Newest().Owners(ring.Partition{})
+	v := &MergeView{Self: owners[0], History: h, Own: own, Doubts: doubts, Others: map[ring.NodeID]*Survey{}, Buckets: bucket.DefaultSet()}
+	for i, s := range others {
+		if s != nil {
+			v.Others[owners[i+1]] = s
+		}
+	}
+	return v
+}
+
 func TestPlan(t *testing.T) {
 	events := uint64(bucket.IDOf(bucket.DefaultType, bucket.Events))
 	doubt := func(slot int64) Doubt { return Doubt{Bucket: events, Slot: slot} }
@@ -71,7 +89,7 @@ func TestPlan(t *testing.T) {
 		{"a bucket that nobody can name stays in doubt", survey(0, true, false), []Doubt{{Bucket: 1, Slot: 5}}, new(survey(0, true, false)), new(survey(0, true, false)), ""},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
-			v := MergeView{Own: c.own, Doubts: c.doubts, Others: []*Survey{nil, c.a, c.b}, Buckets: bucket.DefaultSet()}
+			v := planView(t, c.own, c.doubts, c.a, c.b)
 			if got := describe(v.Plan()); got != c.want {
 				t.Errorf("plan %q, want %q", got, c.want)
 			}
@@ -96,7 +114,8 @@ func TestPlanNeedsEnoughForWhatIsNotListed(t *testing.T) {
 		{"two of four vouch, one is away", []*Survey{nil, &whole, &whole, &late, nil}, ""},
 		{"two of four vouch, all are there", []*Survey{nil, &whole, &whole, &late, &late}, "events@5, vouch 5 true; vouch 0 true"},
 	} {
-		v := MergeView{Own: survey(9, true, false), Others: c.others, Buckets: set}
+		v := planView(t, survey(9, true, false), nil, c.others[1:]...)
+		v.Buckets = set
 		if got := describe(v.Plan()); got != c.want {
 			t.Errorf("%s: plan %q, want %q", c.claim, got, c.want)
 		}
@@ -108,7 +127,7 @@ func TestPlanNeedsEnoughForWhatIsNotListed(t *testing.T) {
 func TestPlanTakesHorizons(t *testing.T) {
 	a, b := survey(0, true, false), survey(0, true, false)
 	a.Buckets[0].Horizon, b.Buckets[0].Horizon = 7200, 3600
-	v := MergeView{Own: survey(9, true, false), Others: []*Survey{nil, &a, &b}, Buckets: bucket.DefaultSet()}
+	v := planView(t, survey(9, true, false), nil, &a, &b)
 	if got := describe(v.Plan()); got != "horizon events 7200, vouch 0 true" {
 		t.Errorf("plan %q", got)
 	}

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,7 +18,9 @@ import (
 
 // A Syncer is one node's replicas as merging asks them: this node's own, or a
 // peer's over the wire. Its methods wait, no longer than ctx, and may be called
-// by any goroutine. Errors are *object.Error.
+// by any goroutine. Errors are *object.Error. A peer's are answered when it has
+// learnt the history that counts for this node, or a newer one: requests carry its
+// version.
 type Syncer interface {
 	// Survey tells what the node has of a partition.
 	Survey(ctx context.Context, p ring.Partition) (Survey, error)
@@ -26,6 +28,9 @@ type Syncer interface {
 	// Page tells what it has of a lane from a position on, as much as one page
 	// holds.
 	Page(ctx context.Context, lane Lane, from uint64) (Page, error)
+
+	// Digest tells what its part of a lane sums up to.
+	Digest(ctx context.Context, lane Lane) (LaneDigest, error)
 
 	// Fetch reads the greatest version of a key, tombstones included; a row of the
 	// index comes as one delta. The caller releases the record and verifies its
@@ -75,16 +80,25 @@ type MergerConfig struct {
 	// Owed is what nodes that were away are given when they are back; required.
 	Owed *Owed
 
+	// Completed brings to agreement what this node has taken over, by
+	// [ring.History.Complete]. under is the version of the history under which the
+	// first of it was merged; an error of CodeWrongOwner says that too much has
+	// changed since, and it is merged again. Default: the history has no newcomers.
+	Completed func(ctx context.Context, under ring.Version, done []ring.Completion) error
+
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default: discards
 
 	// Grace is how long after a doubt was first seen nothing is merged: puts that
 	// this node may have acknowledged before it lost them must be over on all
-	// other owners. It is at least the coordinators' WriteTimeout; default 11 s.
+	// other owners. It is also how long nothing is taken over from a node that has
+	// learnt of a newcomer: puts under the history before must be over there. It is
+	// at least the coordinators' WriteTimeout; default 11 s.
 	Grace time.Duration
 	// Timeout bounds each request. Default 10 s.
 	Timeout time.Duration
-	// BytesPerSecond bounds what is moved, on average. Default 64 MiB.
+	// BytesPerSecond bounds what is moved, on average; [Merger.SetBytesPerSecond]
+	// changes it. Default 64 MiB.
 	BytesPerSecond int64
 	// PauseLeast and PauseMost bound the waiting between two rounds. It grows while
 	// there is something to do that cannot be done. Default 50 ms and 1 s.
@@ -106,17 +120,25 @@ func (c MergerConfig) withDefaults() MergerConfig {
 	return c
 }
 
-// A Merger makes this node's replicas complete, and gives nodes that were away
-// what they are owed: the thin driver of [MergeView.Plan] and [Merge]. It works
-// on one goroutine, one lane after the other. What it has not finished when the
-// process ends it begins anew.
+// A Merger makes this node's replicas complete, takes over what this node is a
+// newcomer of, and gives nodes that were away what they are owed: the thin driver
+// of [MergeView.Plan] and [Merge]. It works on one goroutine, one lane after the
+// other. What it has not finished when the process ends it begins anew; digests
+// tell what is done already.
 type Merger struct {
 	cfg      MergerConfig
+	rate     atomic.Int64 // bytes a second
 	counters mergeCounters
 	seen     map[ring.Partition]time.Time // when it was first seen in doubt; Round's
 	retries  map[ring.Partition]retry     // of those that failed; Round's
 	unpaid   map[ring.NodeID]retry        // nodes that could not be given what they are owed; Round's
 	doubts   map[seenDoubt]time.Time      // the same of doubts, which come at any time; Round's
+	held     heldParts                    // Round's
+	duties   map[ring.Completion]*duty    // Round's
+	heard    hearsay                      // Round's
+	toGet    map[ring.Partition]int64     // lanes not merged yet, as far as known; Round's
+	report   retry                        // of what could not be brought to agreement; Round's
+	waited   time.Duration                // owed to the rate; Round's
 }
 
 type seenDoubt struct {
@@ -124,53 +146,23 @@ type seenDoubt struct {
 	doubt     Doubt
 }
 
-type mergeCounters struct {
-	lanes, failed                             atomic.Uint64
-	pulled, pushed, pulledBytes, pushedBytes  atomic.Uint64
-	rescued, unpushed, cleared, uncertain     atomic.Uint64
-	debtsPaid, copiesPaid, debtsFailed        atomic.Uint64
-	partitionsInDoubt, partitionsUnattainable atomic.Int64
-}
-
-// MergerStats are the counts of a Merger since it was made.
-type MergerStats struct {
-	Lanes         uint64 // slots walked to the end, and regained
-	LanesFailed   uint64 // slots that will be walked again
-	Pulled        uint64 // records given to this node
-	Pushed        uint64 // records given to others
-	PulledBytes   uint64 // of values
-	PushedBytes   uint64
-	Rescued       uint64 // values that lost their key and were kept under another name
-	Unpushed      uint64 // records that others could not be given
-	DoubtsCleared uint64
-	Uncertain     uint64 // of these, those for which too few other owners were complete: what all lost is lost
-	DebtsPaid     uint64 // places that were given all they were owed
-	DebtsFailed   uint64 // attempts that ended before
-	CopiesPaid    uint64 // records given to pay
-
-	PartitionsInDoubt      int64 // now: partitions for which this node is not complete
-	PartitionsUnattainable int64 // of these, those for which too few other owners are reachable
-}
-
-// Stats returns the counts. Any goroutine may call it.
-func (m *Merger) Stats() MergerStats {
-	c := &m.counters
-	return MergerStats{
-		Lanes: c.lanes.Load(), LanesFailed: c.failed.Load(),
-		Pulled: c.pulled.Load(), Pushed: c.pushed.Load(), PulledBytes: c.pulledBytes.Load(), PushedBytes: c.pushedBytes.Load(),
-		Rescued: c.rescued.Load(), Unpushed: c.unpushed.Load(), DoubtsCleared: c.cleared.Load(), Uncertain: c.uncertain.Load(),
-		DebtsPaid: c.debtsPaid.Load(), DebtsFailed: c.debtsFailed.Load(), CopiesPaid: c.copiesPaid.Load(),
-		PartitionsInDoubt: c.partitionsInDoubt.Load(), PartitionsUnattainable: c.partitionsUnattainable.Load(),
-	}
-}
-
 // NewMerger returns a Merger.
 func NewMerger(cfg MergerConfig) *Merger {
 	if cfg.History == nil || cfg.Buckets == nil || cfg.Own == nil || cfg.Other == nil || cfg.Rescue == nil || cfg.Owed == nil || cfg.Self.IsZero() {
 		panic("replication: BUG: a merger without node, history, buckets, replicas, rescue or debts")
 	}
-	return &Merger{cfg: cfg.withDefaults(), seen: make(map[ring.Partition]time.Time), doubts: make(map[seenDoubt]time.Time), retries: make(map[ring.Partition]retry), unpaid: make(map[ring.NodeID]retry)}
+	m := &Merger{
+		cfg: cfg.withDefaults(), seen: make(map[ring.Partition]time.Time), doubts: make(map[seenDoubt]time.Time),
+		retries: make(map[ring.Partition]retry), unpaid: make(map[ring.NodeID]retry),
+		duties: make(map[ring.Completion]*duty), heard: make(hearsay), toGet: make(map[ring.Partition]int64),
+	}
+	m.SetBytesPerSecond(m.cfg.BytesPerSecond)
+	return m
 }
+
+// SetBytesPerSecond bounds what is moved, on average, from now on: at least 1. Any
+// goroutine may call it.
+func (m *Merger) SetBytesPerSecond(n int64) { m.rate.Store(max(n, 1)) }
 
 // Run merges and pays until ctx ends.
 func (m *Merger) Run(ctx context.Context) {
@@ -205,24 +197,28 @@ func rest(ctx context.Context, d time.Duration) bool {
 // that could not be done yet. One goroutine calls it at a time; with a Syncer
 // that does not wait, it does not either, but for the rate.
 func (m *Merger) Round(ctx context.Context) (did, waits bool) {
-	r := m.cfg.History().Newest()
+	h := m.cfg.History()
 	began := m.cfg.Now()
 	sum := roundSum{gone: make(map[ring.NodeID]bool)}
-	doubted := m.doubted(r)
-	inDoubt, unattainable := int64(len(doubted)), int64(0)
+	work, inDoubt := m.work(h)
 	m.counters.partitionsInDoubt.Store(inDoubt)
-	paid, owing := m.payAll(ctx)
-	for _, p := range doubted {
+	paid, owing := m.payAll(ctx, h)
+	unattainable := int64(0)
+	for _, p := range work {
 		if ctx.Err() != nil {
 			return did, true
 		}
-		switch m.partition(ctx, r, p, &sum) {
-		case mergedAll:
-			did = true
+		wasInDoubt := m.cfg.Own.InDoubt(p)
+		result := m.partition(ctx, h, p, &sum)
+		if wasInDoubt && !m.cfg.Own.InDoubt(p) {
 			sum.partitions++
 			delete(m.seen, p)
 			inDoubt--
 			m.counters.partitionsInDoubt.Store(inDoubt)
+		}
+		switch result {
+		case mergedAll:
+			did = true
 		case mergedSome:
 			did, waits = true, true
 		case mergedNone:
@@ -233,28 +229,67 @@ func (m *Merger) Round(ctx context.Context) (did, waits bool) {
 		}
 	}
 	m.counters.partitionsUnattainable.Store(unattainable)
+	m.countToGet(work)
+	reported, unreported := m.reportDone(ctx)
 	if sum.partitions > 0 || sum.lanes > 0 {
 		m.cfg.Log.Info("slots were merged with the other owners", "partitions_complete", sum.partitions, "partitions_in_doubt", inDoubt,
 			"slots", sum.lanes, "pulled", sum.pulled, "pushed", sum.pushed, "bytes", sum.bytes, "took", m.cfg.Now().Sub(began))
 	}
-	return did || paid, waits || owing
+	return did || paid || reported, waits || owing || unreported
 }
 
-// doubted returns this node's partitions that are in doubt, and remembers since
-// when.
-func (m *Merger) doubted(r *ring.Ring) (doubted []ring.Partition) {
-	for p := range r.OwnedBy(m.cfg.Self) {
-		if !m.cfg.Own.InDoubt(p) {
+// work returns the partitions with something to merge: those in doubt, whose
+// number it tells, and those with a duty. It remembers since when.
+func (m *Merger) work(h *ring.History) (work []ring.Partition, inDoubt int64) {
+	m.held.update(h, m.cfg.Self, m.oldest(h))
+	m.noteDuties(h)
+	for _, p := range m.held.partitions {
+		doubted := m.cfg.Own.InDoubt(p)
+		if doubted {
+			inDoubt++
+			if m.seen[p].IsZero() {
+				m.seen[p] = m.cfg.Now()
+			}
+		} else {
 			delete(m.seen, p)
-			delete(m.retries, p)
+		}
+		if doubted || m.hasDuty(p) {
+			work = append(work, p)
 			continue
 		}
-		doubted = append(doubted, p)
-		if m.seen[p].IsZero() {
-			m.seen[p] = m.cfg.Now()
+		delete(m.retries, p)
+	}
+	return work, inDoubt
+}
+
+// oldest returns the first slot that has not expired in every timed bucket.
+func (m *Merger) oldest(h *ring.History) int64 {
+	ttl := int64(0)
+	for props := range m.cfg.Buckets().All() {
+		switch {
+		case !props.Timed:
+		case props.TTLSeconds == 0:
+			return 0
+		default:
+			ttl = max(ttl, props.TTLSeconds)
 		}
 	}
-	return doubted
+	return max(0, h.SlotOf(m.cfg.Now().Unix()-ttl))
+}
+
+// A heldParts is the partitions that this node has to do with, worked out when the
+// history or the oldest slot changes.
+type heldParts struct {
+	history    *ring.History
+	oldest     int64
+	partitions []ring.Partition
+}
+
+func (p *heldParts) update(h *ring.History, self ring.NodeID, oldest int64) {
+	if p.history == h && p.oldest == oldest {
+		return
+	}
+	*p = heldParts{h, oldest, slices.SortedFunc(maps.Keys(h.Stretches(self, oldest)), ring.Partition.Compare)}
 }
 
 // A roundSum is what one round did, to be told in one line, and who did not
@@ -278,12 +313,13 @@ const (
 // ones of others have their turn.
 const slotsPerRound = 4
 
-// partition works through the plan of one partition, or a part of it.
-func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, sum *roundSum) merged {
+// partition works through the plan of one partition, and through its duties, or a
+// part of them.
+func (m *Merger) partition(ctx context.Context, h *ring.History, p ring.Partition, sum *roundSum) merged {
 	if m.cfg.Now().Before(m.retries[p].at) {
 		return mergedNone
 	}
-	view, err := m.view(ctx, r, p, sum)
+	view, err := m.view(ctx, h, p, sum)
 	if err != nil {
 		m.cfg.Log.Warn("a partition cannot be merged with the other owners", "partition", p.String(), "error", err)
 		return mergedNone
@@ -291,37 +327,60 @@ func (m *Merger) partition(ctx context.Context, r *ring.Ring, p ring.Partition, 
 	if !view.Reachable() {
 		return notReachable
 	}
-	if !m.ripe(view) {
-		return mergedNone
+	w := partWork{left: slotsPerRound}
+	if m.cfg.Own.InDoubt(p) && m.ripe(view) {
+		m.plan(ctx, view, &w, sum)
 	}
-	did, failed, mayVouch := false, false, true
-	left := slotsPerRound
-	for _, t := range view.Plan() {
-		if left == 0 && !view.Own.All {
-			break // other partitions have newer slots
-		}
-		done, err := m.task(ctx, r, view, &t, mayVouch, sum)
+	for _, d := range m.dutiesOf(p) {
 		if ctx.Err() != nil {
 			return mergedNone
 		}
-		if err != nil {
-			m.cfg.Log.Warn("a slot stays in doubt: reads there answer unknown instead of absent", "partition", p.String(), "slot", slotOf(&t), "error", err)
-		}
-		if done && len(t.Lanes) > 0 {
-			left--
-		}
-		did = did || done && (t.Vouch || len(t.Clear) > 0)
-		failed = failed || err != nil
-		mayVouch = mayVouch && (done || !t.Needed)
+		m.takeOver(ctx, view, d, &w, sum)
 	}
-	m.postpone(p, failed && !did)
+	if ctx.Err() != nil {
+		return mergedNone
+	}
+	m.toGet[p] = w.toGet
+	m.postpone(p, w.failed && !w.did)
 	switch {
-	case !m.cfg.Own.InDoubt(p):
+	case w.did && !m.cfg.Own.InDoubt(p) && !m.hasDuty(p):
 		return mergedAll
-	case did:
+	case w.did:
 		return mergedSome
 	}
 	return mergedNone
+}
+
+// A partWork is what a round did of one partition.
+type partWork struct {
+	left        int   // slots that may be merged yet
+	toGet       int64 // lanes that are left, as far as known
+	did, failed bool
+}
+
+// plan does what makes this node's replica of a partition complete.
+func (m *Merger) plan(ctx context.Context, view *MergeView, w *partWork, sum *roundSum) {
+	mayVouch := true
+	for _, t := range view.Plan() {
+		if w.left <= 0 && !view.Own.All {
+			w.toGet += int64(len(t.Lanes))
+			continue // other partitions have newer slots
+		}
+		done, err := m.task(ctx, view, &t, mayVouch, sum)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			w.toGet += int64(len(t.Lanes))
+			m.cfg.Log.Warn("a slot stays in doubt: reads there answer unknown instead of absent", "partition", view.Partition.String(), "slot", slotOf(&t), "error", err)
+		}
+		if done && len(t.Lanes) > 0 {
+			w.left--
+		}
+		w.did = w.did || done && (t.Vouch || len(t.Clear) > 0)
+		w.failed = w.failed || err != nil
+		mayVouch = mayVouch && (done || !t.Needed)
+	}
 }
 
 // A retry says when a partition is tried again that failed.
@@ -375,11 +434,10 @@ func slotOf(t *MergeTask) int64 {
 
 // view asks the others what they have of a partition, and this node if enough of
 // them answer.
-func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition, sum *roundSum) (*MergeView, error) {
-	owners := r.Owners(p)
-	v := &MergeView{Partition: p, Self: slices.Index(owners, m.cfg.Self), Others: make([]*Survey, len(owners)), Buckets: m.cfg.Buckets()}
-	for i, id := range owners {
-		if i == v.Self || sum.gone[id] {
+func (m *Merger) view(ctx context.Context, h *ring.History, p ring.Partition, sum *roundSum) (*MergeView, error) {
+	v := &MergeView{Partition: p, Self: m.cfg.Self, History: h, Others: make(map[ring.NodeID]*Survey), Buckets: m.cfg.Buckets(), Oldest: m.held.oldest}
+	for _, id := range v.everyone() {
+		if sum.gone[id] {
 			continue
 		}
 		other := m.cfg.Other(id)
@@ -391,7 +449,8 @@ func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition, sum *
 		cancel()
 		switch {
 		case err == nil:
-			v.Others[i] = &s
+			v.Others[id] = &s
+			m.heard.add(id, h.Version(), m.cfg.Now(), m.cfg.Grace)
 		case errors.Is(err, object.CodeUnavailable), errors.Is(err, object.CodeDeadline), errors.Is(err, object.CodeStopping):
 			sum.gone[id] = true
 		}
@@ -410,32 +469,66 @@ func (m *Merger) view(ctx context.Context, r *ring.Ring, p ring.Partition, sum *
 }
 
 // task does one task. done tells that all of it was.
-func (m *Merger) task(ctx context.Context, r *ring.Ring, view *MergeView, t *MergeTask, mayVouch bool, sum *roundSum) (done bool, err error) {
+func (m *Merger) task(ctx context.Context, view *MergeView, t *MergeTask, mayVouch bool, sum *roundSum) (done bool, err error) {
 	quorum := true
 	for _, lane := range t.Lanes {
-		props := view.Buckets.Lookup(lane.Type, lane.Bucket)
-		n, need := mergeQuorum(&props, len(view.Others))
-		if view.Self >= n {
-			continue // not this node's
+		res, mine := m.laneOf(ctx, view, lane, sum)
+		if !mine {
+			continue
 		}
-		sides := []Syncer{m.cfg.Own}
-		ids := []ring.NodeID{m.cfg.Self}
-		for i, id := range r.Owners(view.Partition)[:n] {
-			if i != view.Self {
-				sides, ids = append(sides, m.cfg.Other(id)), append(ids, id)
-			}
-		}
-		res := m.lane(ctx, lane, NewMerge(n, need, props.Rows, props.WriteOnce), sides, ids)
-		sum.pulled, sum.pushed, sum.bytes = sum.pulled+res.Pulled, sum.pushed+res.Pushed, sum.bytes+res.PulledBytes+res.PushedBytes
 		if !res.Regained {
 			m.counters.failed.Add(1)
-			return false, res.Err
+			return false, cmp.Or(res.Err, errNotRegained)
 		}
 		m.counters.lanes.Add(1)
 		sum.lanes++
 		quorum = quorum && res.Quorum
 	}
 	return m.settle(view, t, mayVouch, quorum)
+}
+
+// errNotRegained: what the sources had was taken, but what this node lost itself may
+// be elsewhere.
+var errNotRegained = &object.Error{Code: object.CodeUnknown, Outcome: object.NotDone,
+	Message: "too few other owners are complete for what this node lost itself"}
+
+// laneOf merges one lane with those who own it, and the sources. mine is false if
+// this node is none of them.
+func (m *Merger) laneOf(ctx context.Context, view *MergeView, lane Lane, sum *roundSum) (res MergeResult, mine bool) {
+	props := view.Buckets.Lookup(lane.Type, lane.Bucket)
+	p := view.party(&props, lane.Slot)
+	if !p.member {
+		return MergeResult{}, false
+	}
+	sides := []Syncer{m.cfg.Own}
+	for _, id := range p.others {
+		sides = append(sides, m.cfg.Other(id))
+	}
+	state := newMerge(p, props.Rows, props.WriteOnce)
+	if !view.doubted(lane) {
+		state.compareDigests(m.settledMinutes(&props))
+	}
+	res = m.lane(ctx, lane, state, sides, append([]ring.NodeID{m.cfg.Self}, p.others...))
+	sum.pulled, sum.pushed, sum.bytes = sum.pulled+res.Pulled, sum.pushed+res.Pushed, sum.bytes+res.PulledBytes+res.PushedBytes
+	return res, true
+}
+
+// settleSeconds is how long puts may be under way: what is newer is not compared
+// after a walk.
+const settleSeconds = mendAfterSeconds
+
+// settledMinutes returns the minutes of a bucket that have not expired, up to those
+// in which puts may be under way.
+func (m *Merger) settledMinutes(props *bucket.Properties) (since, until int64) {
+	if !props.Timed {
+		return math.MinInt64, math.MaxInt64
+	}
+	now := m.cfg.Now().Unix()
+	since = math.MinInt64
+	if props.TTLSeconds > 0 {
+		since = (now-props.TTLSeconds)/60 + 2 // a clock may be ahead by less than a minute
+	}
+	return since, (now - settleSeconds) / 60
 }
 
 // settle says durably what a task whose lanes are regained allows to say.
@@ -471,125 +564,12 @@ func (m *Merger) settle(view *MergeView, t *MergeTask, mayVouch, quorum bool) (d
 	return done, nil
 }
 
-// lane drives one merge to its end, one action after the other.
-func (m *Merger) lane(ctx context.Context, lane Lane, state *Merge, sides []Syncer, ids []ring.NodeID) MergeResult {
-	d := laneDrive{m: m, ctx: ctx, lane: lane, sides: sides, ids: ids, recs: make(map[int]object.Record)}
-	defer d.drop()
-	actions := state.Step(MergeEvent{Kind: MergeBegin}, nil)
-	for len(actions) > 0 {
-		a := actions[0]
-		actions = actions[1:]
-		if a.Kind == MergeDone {
-			m.count(&a.Result)
-			return a.Result
-		}
-		if ctx.Err() != nil {
-			return MergeResult{Err: object.Errorf(object.CodeStopping, object.NotDone, "%w", context.Cause(ctx))}
-		}
-		if ev, ok := d.perform(&a); ok {
-			actions = state.Step(ev, actions)
-		}
-	}
-	panic("replication: BUG: a merge without an end")
-}
-
-func (m *Merger) count(r *MergeResult) {
-	c := &m.counters
-	c.pulled.Add(r.Pulled)
-	c.pushed.Add(r.Pushed)
-	c.pulledBytes.Add(r.PulledBytes)
-	c.pushedBytes.Add(r.PushedBytes)
-	c.rescued.Add(r.Rescued)
-	c.unpushed.Add(r.Unpushed)
-}
-
-// A laneDrive performs the actions of one merge.
-type laneDrive struct {
-	m     *Merger
-	ctx   context.Context
-	lane  Lane
-	sides []Syncer
-	ids   []ring.NodeID
-	recs  map[int]object.Record // by job
-}
-
-func (d *laneDrive) drop() {
-	for _, rec := range d.recs {
-		rec.Release()
-	}
-}
-
-// perform does what an action says; ok is false if that causes no event.
-func (d *laneDrive) perform(a *MergeAction) (ev MergeEvent, ok bool) {
-	ctx, cancel := context.WithTimeout(d.ctx, d.m.cfg.Timeout)
-	defer cancel()
-	ev = MergeEvent{Owner: a.Owner, Job: a.Job}
-	var err error
-	switch a.Kind {
-	case AskPage:
-		ev.Kind, err = PageCame, errNoWay
-		if side := d.sides[a.Owner]; side != nil {
-			ev.Page, err = side.Page(ctx, d.lane, a.From)
-		}
-	case FetchRecord:
-		ev.Kind = Fetched
-		err = d.fetch(ctx, a)
-	case RescueRecord:
-		ev.Kind = Rescued
-		err = d.m.cfg.Rescue(ctx, d.recs[a.Job])
-	case GiveRecord:
-		ev.Kind = Given
-		rec := d.recs[a.Job]
-		err = d.sides[a.Owner].Repair(ctx, d.lane, rec, a.Over)
-		d.m.slowDown(d.ctx, len(rec.Raw()))
-	case DropRecord:
-		rec := d.recs[a.Job]
-		rec.Release()
-		delete(d.recs, a.Job)
-		return ev, false
-	case OweRecord:
-		d.m.cfg.Owed.Add(placeOf(d.ids[a.Owner], d.lane), []byte(a.Item.Key))
-		return ev, false
-	case Prepare:
-		ev.Kind = Prepared
-		err = errors.Join(
-			d.m.cfg.Own.RaiseHorizon(d.lane.Partition, d.lane.Type, d.lane.Bucket, a.Horizon),
-			d.m.cfg.Own.Sync(d.lane))
-	default:
-		panic(fmt.Sprintf("replication: BUG: merge action %d", a.Kind))
-	}
-	ev.Err = asError(err)
-	return ev, true
-}
-
-func asError(err error) *object.Error {
-	if err == nil {
-		return nil
-	}
-	return object.AsError(err)
-}
-
-// fetch reads a record and verifies its value.
-func (d *laneDrive) fetch(ctx context.Context, a *MergeAction) error {
-	rec, err := d.sides[a.Owner].Fetch(ctx, d.lane, a.Item.Key)
-	if err != nil {
-		return err
-	}
-	if err := rec.Verify(); err != nil {
-		rec.Release()
-		return object.Errorf(object.CodeCorrupt, object.NotDone, "%w", err)
-	}
-	if rec.Kind != object.Delta && rec.Version().Compare(a.Item.Version) < 0 {
-		rec.Release()
-		return object.Errorf(object.CodeCorrupt, object.NotDone, "%q is older than the page of the same replica said", a.Item.Key)
-	}
-	d.recs[a.Job] = rec
-	return nil
-}
-
-// slowDown keeps to the rate: it waits as long as the bytes may take.
+// slowDown keeps to the rate: it waits as long as the bytes may take, a millisecond
+// at least at a time.
 func (m *Merger) slowDown(ctx context.Context, sizeBytes int) {
-	if d := time.Duration(float64(sizeBytes) / float64(m.cfg.BytesPerSecond) * float64(time.Second)); d >= time.Millisecond {
+	m.waited += time.Duration(float64(sizeBytes) / float64(m.rate.Load()) * float64(time.Second))
+	if d := m.waited; d >= time.Millisecond {
+		m.waited = 0
 		rest(ctx, d)
 	}
 }

@@ -196,6 +196,38 @@ func (n *syncNode) Page(_ context.Context, l Lane, from uint64) (Page, error) {
 	return p, nil
 }
 
+func (n *syncNode) Digest(_ context.Context, l Lane) (LaneDigest, error) {
+	if err := n.op(); err != nil {
+		return LaneDigest{}, err
+	}
+	d := LaneDigest{Complete: n.complete(l), Horizon: n.horizons[l.Bucket]}
+	minutes := map[int64]MinuteDigest{}
+	for key, b := range n.lanes[l] {
+		minute := int64(0)
+		if l.Timed {
+			epoch, err := event.TimedEpoch(key)
+			if err != nil {
+				n.world.t.Fatal(err)
+			}
+			minute = epoch / 60
+		}
+		m := minutes[minute]
+		m.Minute = minute
+		m.Count++
+		if l.Bucket == bucket.Epochs {
+			row := storedRow(n.world.t, b).Digest()
+			m.Digest.Add(ring.Hash(l.Type, l.Bucket, key), object.Version{TimestampMicros: int64(row.Lo), HeaderCRC: uint32(row.Hi)})
+		} else {
+			m.Digest.Add(ring.Hash(l.Type, l.Bucket, key), parse(n.world.t, b).Version())
+		}
+		minutes[minute] = m
+	}
+	for _, minute := range slices.Sorted(maps.Keys(minutes)) {
+		d.Minutes = append(d.Minutes, minutes[minute])
+	}
+	return d, nil
+}
+
 func (n *syncNode) Fetch(_ context.Context, l Lane, key string) (object.Record, error) {
 	if err := n.op(); err != nil {
 		return object.Record{}, err

@@ -159,6 +159,20 @@ func (o *Owed) Debts(node ring.NodeID) []Debt {
 	return debts
 }
 
+// Nodes returns the nodes that are owed anything, ascending.
+func (o *Owed) Nodes() []ring.NodeID {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	owed := make(map[ring.NodeID]bool)
+	for id := range o.nodes {
+		owed[id] = true
+	}
+	for p := range o.places {
+		owed[p.Node] = true
+	}
+	return slices.SortedFunc(maps.Keys(owed), ring.NodeID.Compare)
+}
+
 // Settle takes away a debt that was paid: the keys it named, but for those owed
 // again since Debts returned it; a whole slot or node only if nothing was added
 // since.

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/mayflydb/mayfly/internal/object"
 )
@@ -19,15 +20,23 @@ import (
 //   - A found value beats expired, and expired beats absent.
 //   - Anything else is unknown, a retryable error.
 //
+// While some owners are newcomers the rows of owners before them must agree as
+// well, and the sources of what newcomers may lack are asked where the owners do
+// not suffice ([Read.With], [Quorum]). If everybody was asked and a write-once
+// bucket's value was found on r nodes, whichever they are, it is the value.
+//
 // A read of the header only ([NewHead]) is the same without values.
 //
 // Invariant: an owner has at most one question open at a time.
 type Read struct {
-	n, r, w   int
+	n         int // owners
+	all       int // who can be asked: owners, then sources
+	present   Quorum
+	earlier   []Quorum
 	writeOnce bool
 	headOnly  bool // no value is asked for
-	owners    [MaxOwners]asked
-	order     [MaxOwners]uint8 // owners, the one to ask first in front
+	owners    [maxAsked]asked
+	order     [maxAsked]uint8 // the one to ask first in front
 	done      bool
 }
 
@@ -116,7 +125,7 @@ func NewRead(n, r, w int, writeOnce bool, prefer []int) Read {
 	if n < 1 || n > MaxOwners || r < 1 || r > n || w < 1 || w > n || len(prefer) != n {
 		panic(fmt.Sprintf("replication: BUG: a read from %d owners, r=%d, w=%d, %d preferred", n, r, w, len(prefer)))
 	}
-	s := Read{n: n, r: r, w: w, writeOnce: writeOnce}
+	s := Read{n: n, all: n, present: Quorum{Members: 1<<n - 1, R: r, Need: n - w + 1}, writeOnce: writeOnce}
 	for i, o := range prefer {
 		s.order[i] = uint8(o)
 	}
@@ -127,6 +136,16 @@ func NewRead(n, r, w int, writeOnce bool, prefer []int) Read {
 func NewHead(n, r, w int, writeOnce bool, prefer []int) Read {
 	s := NewRead(n, r, w, writeOnce, prefer)
 	s.headOnly = true
+	return s
+}
+
+// With returns the read, before its first step, as one that also asks sources,
+// which have the places from n on, and must satisfy the rows of owners before.
+func (s Read) With(sources int, earlier []Quorum) Read {
+	for i := range sources {
+		s.order[s.n+i] = uint8(s.n + i)
+	}
+	s.all, s.earlier = s.n+sources, earlier
 	return s
 }
 
@@ -141,11 +160,7 @@ func (s *Read) Step(ev ReadEvent, out []ReadAction) []ReadAction {
 	}
 	switch ev.Kind {
 	case Begin:
-		out = s.ask(s.order[0], !s.headOnly, out)
-		for _, o := range s.order[1:max(s.r, s.n-s.w+1)] {
-			out = s.ask(o, false, out)
-		}
-		return out
+		return s.askMore(s.ask(s.order[0], !s.headOnly, out))
 	case Replied:
 		if !s.take(ev.Owner, ev.Answer) {
 			return out
@@ -195,56 +210,96 @@ var (
 
 // decide replies if the answers at hand suffice, and asks on if they do not.
 func (s *Read) decide(out []ReadAction) []ReadAction {
-	best, counted, absent, expired := s.tally()
+	t := s.tally()
 	switch {
-	case best >= 0 && counted >= s.r:
-		return s.found(best, out)
-	case best < 0 && expired > 0 && counted >= s.r:
+	case t.best >= 0 && s.reads(&t):
+		return s.found(t.best, out)
+	case t.best < 0 && t.expired && s.reads(&t):
 		return s.reply(errExpired, out)
-	case best < 0 && expired == 0 && absent >= s.n-s.w+1:
+	case t.best < 0 && !t.expired && provesAll(&s.present, s.earlier, t.complete):
 		return s.reply(errAbsent, out)
 	}
-	if next, ok := s.next(); ok && !s.enoughOpen(counted) {
-		return s.ask(next, s.wantsBody(), out)
-	}
-	if s.open() > 0 {
+	out = s.askMore(out)
+	if s.open() != 0 {
 		return out
 	}
 	if next, ok := s.next(); ok {
 		return s.ask(next, s.wantsBody(), out)
 	}
+	if s.writeOnce && t.best >= 0 && bits.OnesCount32(t.complete&s.present.Members|t.holders) >= s.present.R {
+		return s.found(t.best, out)
+	}
 	return s.reply(s.unknown(object.CodeUnknown, "the others did not answer, or are not complete"), out)
 }
 
-// tally counts the answers: the owner of the greatest version or -1, the
-// answers that count towards r, the complete owners that say absent, and those
-// that say expired.
-func (s *Read) tally() (best, counted, absent, expired int) {
-	best = -1
-	for i := range s.n {
+// askMore asks until the open questions may decide the read, if all goes well.
+func (s *Read) askMore(out []ReadAction) []ReadAction {
+	for {
+		t := s.tally()
+		open := s.open()
+		t.complete |= open
+		decided := t.best >= 0 || t.expired || provesAll(&s.present, s.earlier, t.complete)
+		if decided && s.reads(&t) {
+			return out
+		}
+		next, ok := s.next()
+		if !ok {
+			return out
+		}
+		out = s.ask(next, s.wantsBody(), out)
+	}
+}
+
+// A readTally is what the answers come to; masks have a bit for each that was
+// asked.
+type readTally struct {
+	best     int    // who has the greatest version; -1: nobody has any
+	complete uint32 // whose answers count: they vouch for them, or say expired
+	holders  uint32 // who has a record
+	expired  bool
+}
+
+// tally counts the answers.
+func (s *Read) tally() readTally {
+	t := readTally{best: -1}
+	for i := range s.all {
 		o := &s.owners[i]
 		if !o.answered {
 			continue
 		}
 		switch a := o.answer; a.Status {
 		case Found:
-			if a.Complete || s.writeOnce {
-				counted++
+			if a.Complete {
+				t.complete |= 1 << i
 			}
-			if best < 0 || s.better(i, best) {
-				best = i
+			t.holders |= 1 << i
+			if t.best < 0 || s.better(i, t.best) {
+				t.best = i
 			}
 		case Absent:
 			if a.Complete {
-				counted++
-				absent++
+				t.complete |= 1 << i
 			}
 		case Expired:
-			counted++
-			expired++
+			t.complete |= 1 << i
+			t.expired = true
 		}
 	}
-	return best, counted, absent, expired
+	return t
+}
+
+// reads reports whether a found value has as many answers as it needs, of each
+// row of owners. In a write-once bucket whoever has it counts.
+func (s *Read) reads(t *readTally) bool {
+	answered := t.complete
+	if s.writeOnce {
+		answered |= t.holders
+	}
+	ok := s.present.reads(answered, t.complete)
+	for i := range s.earlier {
+		ok = ok && s.earlier[i].reads(answered, t.complete)
+	}
+	return ok
 }
 
 // better reports whether owner i's answer is to be preferred to owner j's: a
@@ -267,7 +322,7 @@ func (s *Read) found(best int, out []ReadAction) []ReadAction {
 		s.done = true
 		return s.mend(best, append(out, ReadAction{Kind: ReplyFound, Owner: best}))
 	}
-	for i := range s.n { // a value of this version may be on its way
+	for i := range s.all { // a value of this version may be on its way
 		if o := &s.owners[i]; o.open && o.body {
 			return out
 		}
@@ -278,7 +333,7 @@ func (s *Read) found(best int, out []ReadAction) []ReadAction {
 	if next, ok := s.next(); ok {
 		return s.ask(next, true, out)
 	}
-	if s.open() > 0 {
+	if s.open() != 0 {
 		return out
 	}
 	return s.reply(s.unknown(object.CodeUnavailable, "its value could not be read from any owner that has it"), out)
@@ -287,7 +342,7 @@ func (s *Read) found(best int, out []ReadAction) []ReadAction {
 // holder returns an owner that told of this version and may be asked for its
 // value.
 func (s *Read) holder(version object.Version) (uint8, bool) {
-	for _, i := range s.order[:s.n] {
+	for _, i := range s.order[:s.all] {
 		if o := &s.owners[i]; !o.open && !o.bodyFailed && o.answered && o.answer.Status == Found && o.answer.Version == version {
 			return i, true
 		}
@@ -297,10 +352,10 @@ func (s *Read) holder(version object.Version) (uint8, bool) {
 
 // hedge asks one more owner: for the value if that is what is missing.
 func (s *Read) hedge(out []ReadAction) []ReadAction {
-	best, counted, _, _ := s.tally()
-	atHand := best >= 0 && s.owners[best].answer.Body
-	if best >= 0 && counted >= s.r && !atHand {
-		if i, ok := s.holder(s.owners[best].answer.Version); ok {
+	t := s.tally()
+	atHand := t.best >= 0 && s.owners[t.best].answer.Body
+	if t.best >= 0 && !atHand && s.reads(&t) {
+		if i, ok := s.holder(s.owners[t.best].answer.Version); ok {
 			return s.ask(i, true, out)
 		}
 	}
@@ -312,7 +367,7 @@ func (s *Read) hedge(out []ReadAction) []ReadAction {
 
 // next returns the next owner that was not asked yet.
 func (s *Read) next() (uint8, bool) {
-	for _, i := range s.order[:s.n] {
+	for _, i := range s.order[:s.all] {
 		if o := &s.owners[i]; !o.open && !o.answered {
 			return i, true
 		}
@@ -320,17 +375,12 @@ func (s *Read) next() (uint8, bool) {
 	return 0, false
 }
 
-// enoughOpen reports whether the open questions may still decide the read.
-func (s *Read) enoughOpen(counted int) bool {
-	return counted+s.open() >= max(s.r, s.n-s.w+1)
-}
-
 // wantsBody reports whether a value is wanted and none is at hand or under way.
 func (s *Read) wantsBody() bool {
 	if s.headOnly {
 		return false
 	}
-	for i := range s.n {
+	for i := range s.all {
 		o := &s.owners[i]
 		if o.open && o.body || o.answered && o.answer.Body {
 			return false
@@ -339,13 +389,14 @@ func (s *Read) wantsBody() bool {
 	return true
 }
 
-func (s *Read) open() (n int) {
-	for i := range s.n {
+// open returns who has a question open.
+func (s *Read) open() (mask uint32) {
+	for i := range s.all {
 		if s.owners[i].open {
-			n++
+			mask |= 1 << i
 		}
 	}
-	return n
+	return mask
 }
 
 func (s *Read) reply(err *object.Error, out []ReadAction) []ReadAction {
@@ -353,7 +404,7 @@ func (s *Read) reply(err *object.Error, out []ReadAction) []ReadAction {
 	return append(out, ReadAction{Kind: ReplyError, Err: err})
 }
 
-// mend names the owners that answered without the version that won, which owner
+// mend names the owners, not sources, that answered without the version that won, which owner
 // best has.
 func (s *Read) mend(best int, out []ReadAction) []ReadAction {
 	version := s.owners[best].answer.Version
@@ -370,6 +421,8 @@ func (s *Read) mend(best int, out []ReadAction) []ReadAction {
 }
 
 func (s *Read) unknown(code object.Code, why string) *object.Error {
-	_, counted, absent, _ := s.tally()
+	t := s.tally()
+	counted := bits.OnesCount32(t.complete & s.present.Members)
+	absent := counted - bits.OnesCount32(t.complete&s.present.Members&t.holders)
 	return object.Errorf(code, object.NotDone, "it cannot be told whether it is there: %d of %d owners gave an answer that counts, %d of them absent; %s; try again", counted, s.n, absent, why)
 }

@@ -4,16 +4,22 @@ import "time"
 
 // prefer appends the owners' places in the order in which to ask them: this
 // node, then the others in the ring's order, and last who was slow or failed.
+// Newcomers, which prove less, come behind all of these.
 func (c *Coordinator) prefer(rt *route, now time.Time, out []int) []int {
 	var last [MaxOwners]int
 	doubted := last[:0]
+	newcomers := rt.cast.newcomers()
+	var behind [MaxOwners]int
+	late := behind[:0]
 	for i, id := range rt.owners {
-		if id == c.cfg.Self {
+		if id == c.cfg.Self && newcomers>>i&1 == 0 {
 			out = append(out, i)
 		}
 	}
 	for i, id := range rt.owners {
 		switch {
+		case newcomers>>i&1 != 0:
+			late = append(late, i)
 		case id == c.cfg.Self:
 		case c.peers.of(id).suspected(now):
 			doubted = append(doubted, i)
@@ -21,7 +27,7 @@ func (c *Coordinator) prefer(rt *route, now time.Time, out []int) []int {
 			out = append(out, i)
 		}
 	}
-	return append(out, doubted...)
+	return append(append(out, doubted...), late...)
 }
 
 // put puts questions to their owners, remote ones first. The local replica is
@@ -48,7 +54,7 @@ func (o *readOp) put(ask *questions, inline bool) {
 }
 
 func (o *readOp) isLocal(q *question) bool {
-	return o.routes[q.attempt].owners[q.owner] == o.c.cfg.Self
+	return o.routes[q.attempt].cast.nodes[q.owner] == o.c.cfg.Self
 }
 
 // leave leaves a question to the waiting caller, or takes it back if the read is
@@ -72,7 +78,7 @@ func (o *readOp) leave(q *question) bool {
 // send puts one question. The question's use of the operation keeps it alive.
 func (o *readOp) send(q *question) {
 	rt := &o.routes[q.attempt]
-	id := rt.owners[q.owner]
+	id := rt.cast.nodes[q.owner]
 	to := o.c.cfg.Replica(id)
 	if to == nil {
 		o.answered(q.call, &answerTo{err: errNoWay})
@@ -108,7 +114,7 @@ func (o *readOp) armLocked(now time.Time) {
 }
 
 func (o *readOp) openLocked() bool {
-	for i := range o.routes[o.attempt].n {
+	for i := range o.routes[o.attempt].cast.nodes {
 		if o.calls.isOpen(o.attempt, i) {
 			return true
 		}
@@ -145,9 +151,9 @@ func (o *readOp) rang(now time.Time) {
 
 func (o *readOp) doubtLocked(now time.Time) {
 	rt := &o.routes[o.attempt]
-	for i := range rt.n {
-		if o.calls.isOpen(o.attempt, i) && rt.owners[i] != o.c.cfg.Self {
-			o.c.peers.of(rt.owners[i]).doubt(now)
+	for i, id := range rt.cast.nodes {
+		if o.calls.isOpen(o.attempt, i) && id != o.c.cfg.Self {
+			o.c.peers.of(id).doubt(now)
 		}
 	}
 }

@@ -40,13 +40,13 @@ type readOp struct {
 	mu      sync.Mutex
 	uses    int // open questions, the one who began it, the set or ringing alarm, and one until it is over
 	calls   calls
-	sent    [2][MaxOwners]time.Time // when each owner was last asked
+	sent    [2][maxAsked]time.Time // when each was last asked
 	state   Read
-	room    [2*MaxOwners + 2]ReadAction // for what a step returns
+	room    [2*maxAsked + 2]ReadAction // for what a step returns
 	rows    RowRead
 	attempt int      // index into routes
 	routes  [2]route // the second one when the history had changed
-	recs    [MaxOwners]object.Record
+	recs    [maxAsked]object.Record
 	waiting bool     // a caller will look at local
 	local   question // for the caller to put to the local replica, if its call is not 0
 	armed   bool     // the alarm is set, or ringing
@@ -75,7 +75,7 @@ type question struct {
 
 // questions are those of one step: no owner is asked twice in it.
 type questions struct {
-	all [MaxOwners]question
+	all [maxAsked]question
 	n   int
 }
 
@@ -101,7 +101,7 @@ func newReadOp(c *Coordinator) *readOp {
 
 // beginRead makes the operation and asks the first owners. The caller has one use.
 func (c *Coordinator) beginRead(kind readKind, bucketType, name, key []byte, row event.IndexKey, deadline time.Time, reply func(*readOp)) (*readOp, *object.Error) {
-	rt, err := c.route(bucketType, name, key)
+	rt, err := c.route(bucketType, name, key, false)
 	if err == nil && !c.gate.enter() {
 		err = errStopping
 	}
@@ -138,13 +138,14 @@ func (o *readOp) beginLocked(now time.Time, ask *questions) {
 	rt := &o.routes[o.attempt]
 	var room [MaxOwners]int
 	prefer := o.c.prefer(rt, now, room[:0])
+	sources := len(rt.cast.nodes) - rt.n
 	switch o.kind {
 	case readValue:
-		o.state = NewRead(rt.n, rt.r, rt.absentW, rt.bucket.WriteOnce, prefer)
+		o.state = NewRead(rt.n, rt.r, rt.absentW, rt.bucket.WriteOnce, prefer).With(sources, rt.cast.earlier)
 	case readHead:
-		o.state = NewHead(rt.n, rt.r, rt.absentW, rt.bucket.WriteOnce, prefer)
+		o.state = NewHead(rt.n, rt.r, rt.absentW, rt.bucket.WriteOnce, prefer).With(sources, rt.cast.earlier)
 	case readRow:
-		o.rows = NewRowRead(rt.n, rt.absentW, prefer)
+		o.rows = NewRowRead(rt.n, rt.absentW, prefer).With(sources, rt.cast.earlier)
 	}
 	o.stepLocked(Begin, 0, nil, now, ask)
 }
@@ -161,7 +162,7 @@ func (o *readOp) answered(call uint64, a *answerTo) {
 	}
 	o.uses--
 	now := o.c.cfg.Now()
-	if id := o.routes[attempt].owners[owner]; id != o.c.cfg.Self {
+	if id := o.routes[attempt].cast.nodes[owner]; id != o.c.cfg.Self {
 		o.c.judge(id, a.err)
 		if a.err == nil || a.err.Code == object.CodeAbsent || a.err.Code == object.CodeExpired {
 			o.c.delays[o.kind].Observe(now.Sub(o.sent[attempt][owner]))
@@ -193,7 +194,7 @@ func (o *readOp) rerouteLocked(err *object.Error, now time.Time, ask *questions)
 	if err == nil || err.Code != object.CodeWrongOwner || o.attempt > 0 {
 		return false
 	}
-	rt, fault := o.c.route(o.names[:o.typeEnd], o.names[o.typeEnd:o.nameEnd], o.names[o.nameEnd:])
+	rt, fault := o.c.route(o.names[:o.typeEnd], o.names[o.typeEnd:o.nameEnd], o.names[o.nameEnd:], false)
 	if fault != nil || !o.routes[0].history.Before(rt.history) {
 		return false
 	}

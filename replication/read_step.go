@@ -59,7 +59,7 @@ func (o *readOp) stepRowLocked(kind ReadEventKind, owner int, a *answerTo, now t
 	if a != nil {
 		ev.Row, ev.Complete, ev.Err = a.row, a.complete, a.err
 	}
-	var room [MaxOwners + 1]RowAction
+	var room [maxAsked + 1]RowAction
 	over := false
 	for _, act := range o.rows.Step(ev, room[:0]) {
 		if act.Kind == AskRow {

@@ -24,11 +24,17 @@ func nodeID(i int) ring.NodeID { return ring.NodeID{15: byte(i + 1)} }
 // in an order that the claim chose.
 func testHistory(t testing.TB, version uint64, nodes ...int) *ring.History {
 	t.Helper()
+	return testHistoryOf(t, version, min(3, len(nodes)), nodes...)
+}
+
+// testHistoryOf is testHistory with so many owners.
+func testHistoryOf(t testing.TB, version uint64, n int, nodes ...int) *ring.History {
+	t.Helper()
 	var members []ring.Node
 	for _, i := range nodes {
 		members = append(members, ring.Node{ID: nodeID(i), Name: fmt.Sprint("n", i), Weight: 1})
 	}
-	r, _, err := ring.Claim(members, 0, min(3, len(members)), nil)
+	r, _, err := ring.Claim(members, 0, n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 type route struct {
 	bucket    *bucket.Properties
 	history   ring.Version
-	owners    []ring.NodeID // the ring's: in order of preference
+	owners    []ring.NodeID // in order of preference
+	cast      cast          // owners, and whom else to ask for what they may lack
 	partition ring.Partition
 	hash      uint64
 	epoch     int64 // of an object of a timed bucket
@@ -31,8 +32,9 @@ func (r *route) place(owner int) Place {
 	}
 }
 
-// route finds the owners of an object under the present history.
-func (c *Coordinator) route(bucketType, name, key []byte) (route, *object.Error) {
+// route finds the owners of an object under the present history, once a put of it
+// is admitted.
+func (c *Coordinator) route(bucketType, name, key []byte, put bool) (route, *object.Error) {
 	if len(bucketType) == 0 || len(bucketType) > bucket.MaxNameBytes || len(name) == 0 || len(name) > bucket.MaxNameBytes {
 		return route{}, object.Errorf(object.CodeBadRequest, object.NotDone, "a bucket and its type have names of 1 to %d bytes", bucket.MaxNameBytes)
 	}
@@ -46,18 +48,22 @@ func (c *Coordinator) route(bucketType, name, key []byte) (route, *object.Error)
 			return route{}, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 		}
 		rt.epoch = epoch
+		if put {
+			if err := c.cfg.Admit(epoch); err != nil {
+				return route{}, object.AsError(err)
+			}
+		}
 	}
 	h := c.cfg.History()
 	if rt.bucket.Timed {
 		rt.slot = h.SlotOf(rt.epoch)
 	}
-	var rg *ring.Ring
-	rg, rt.partition = h.For(rt.bucket.Timed, rt.hash, rt.epoch)
+	_, rt.partition = h.For(rt.bucket.Timed, rt.hash, rt.epoch)
 	rt.history = h.Version()
-	all := rg.Owners(rt.partition)
-	rt.n, rt.r, rt.w = rt.bucket.For(len(all))
-	rt.owners = all[:rt.n]
-	rt.absentW = rt.n - rt.bucket.AbsentQuorum(len(all)) + 1
+	rt.cast = castOf(h, rt.bucket, rt.partition, rt.slot)
+	rt.owners = rt.cast.nodes[:rt.cast.n]
+	rt.n, rt.r, rt.w = rt.bucket.For(rt.cast.n)
+	rt.absentW = rt.n - rt.cast.present.Need + 1
 	return rt, nil
 }
 

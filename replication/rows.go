@@ -14,13 +14,17 @@ import (
 // nothing and one says expired, so does the answer.
 //
 // All owners that must be asked are asked at once; when one fails, is
-// incomplete or slow ([Hedge]), the next is asked too.
+// incomplete or slow ([Hedge]), the next is asked too. While some owners are
+// newcomers the rows before them count as well, as for a [Read].
 type RowRead struct {
-	n, need  int
-	asked    [MaxOwners]bool
-	answered [MaxOwners]bool
-	order    [MaxOwners]uint8
-	complete int
+	n        int // owners
+	all      int // who can be asked: owners, then sources
+	present  Quorum
+	earlier  []Quorum
+	asked    uint32 // masks, as of a [Quorum]
+	answered uint32
+	complete uint32
+	order    [maxAsked]uint8
 	got      int
 	expired  bool
 	rows     []index.Row
@@ -62,10 +66,19 @@ func NewRowRead(n, w int, prefer []int) RowRead {
 	if n < 1 || n > MaxOwners || w < 1 || w > n || len(prefer) != n {
 		panic(fmt.Sprintf("replication: BUG: a row read from %d owners, w=%d, %d preferred", n, w, len(prefer)))
 	}
-	s := RowRead{n: n, need: n - w + 1}
+	s := RowRead{n: n, all: n, present: Quorum{Members: 1<<n - 1, Need: n - w + 1}}
 	for i, o := range prefer {
 		s.order[i] = uint8(o)
 	}
+	return s
+}
+
+// With is [Read.With].
+func (s RowRead) With(sources int, earlier []Quorum) RowRead {
+	for i := range sources {
+		s.order[s.n+i] = uint8(s.n + i)
+	}
+	s.all, s.earlier = s.n+sources, earlier
 	return s
 }
 
@@ -77,70 +90,73 @@ func (s *RowRead) Step(ev RowEvent, out []RowAction) []RowAction {
 	}
 	switch ev.Kind {
 	case Begin:
-		return s.askUpTo(s.need, out)
+		return s.askMore(out)
 	case Hedge:
-		return s.askUpTo(s.open()+1, out)
+		return s.askNext(out)
 	case Over:
 		return s.reply(out)
 	}
-	if !s.asked[ev.Owner] || s.answered[ev.Owner] {
+	bit := uint32(1) << ev.Owner
+	if s.asked&bit == 0 || s.answered&bit != 0 {
 		return out
 	}
-	s.answered[ev.Owner] = true
-	s.take(&ev)
-	if s.complete >= s.need {
+	s.answered |= bit
+	s.take(&ev, bit)
+	if s.certain(s.complete) {
 		return s.reply(out)
 	}
-	out = s.askUpTo(s.need-s.complete, out)
-	if s.open() == 0 {
+	out = s.askMore(out)
+	if s.asked == s.answered {
 		return s.reply(out)
 	}
 	return out
 }
 
-func (s *RowRead) take(ev *RowEvent) {
+func (s *RowRead) take(ev *RowEvent, bit uint32) {
 	switch {
 	case ev.Err == nil:
 		s.got++
 		s.rows = append(s.rows, ev.Row)
 		if ev.Complete {
-			s.complete++
+			s.complete |= bit
 		}
 	case ev.Err.Code == object.CodeExpired:
 		s.got++
-		s.complete++
+		s.complete |= bit
 		s.expired = true
 	}
 }
 
-// askUpTo asks further owners until so many questions are open.
-func (s *RowRead) askUpTo(open int, out []RowAction) []RowAction {
-	have := s.open()
-	for _, i := range s.order[:s.n] {
-		if have >= open {
+// certain reports whether the union of these answers has every acknowledged entry.
+func (s *RowRead) certain(complete uint32) bool {
+	return provesAll(&s.present, s.earlier, complete)
+}
+
+// askMore asks until the open questions may make the row certain, if all goes well.
+func (s *RowRead) askMore(out []RowAction) []RowAction {
+	for !s.certain(s.complete | s.asked&^s.answered) {
+		before := s.asked
+		if out = s.askNext(out); s.asked == before {
 			break
-		}
-		if !s.asked[i] {
-			s.asked[i] = true
-			have++
-			out = append(out, RowAction{Kind: AskRow, Owner: int(i)})
 		}
 	}
 	return out
 }
 
-func (s *RowRead) open() (n int) {
-	for i := range s.n {
-		if s.asked[i] && !s.answered[i] {
-			n++
+// askNext asks one more, if there is one.
+func (s *RowRead) askNext(out []RowAction) []RowAction {
+	for _, i := range s.order[:s.all] {
+		if bit := uint32(1) << i; s.asked&bit == 0 {
+			s.asked |= bit
+			return append(out, RowAction{Kind: AskRow, Owner: int(i)})
 		}
 	}
-	return n
+	return out
 }
 
 func (s *RowRead) reply(out []RowAction) []RowAction {
 	s.done = true
-	a := RowAction{Kind: ReplyRow, Row: index.Merge(s.rows...), Certain: s.complete >= s.need}
+	a := RowAction{Kind: ReplyRow, Row: index.Merge(s.rows...), Certain: s.certain(s.complete)}
 	switch {
 	case s.expired && a.Row.Empty():
 		a.Err = object.Errorf(object.CodeExpired, object.NotDone, "it has expired")

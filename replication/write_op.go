@@ -52,7 +52,7 @@ func newWriteOp(c *Coordinator) *writeOp {
 // beginWrite makes the operation; nothing is sent yet. The caller has one use.
 func (c *Coordinator) beginWrite(rec object.Record, reply func(*object.Error)) (*writeOp, *object.Error) {
 	c.counters.writes.Add(1)
-	rt, err := c.route(rec.Type, rec.Bucket, rec.Key)
+	rt, err := c.route(rec.Type, rec.Bucket, rec.Key, true)
 	if err == nil && (rec.Kind == object.Delta) != rt.bucket.Rows {
 		err = object.Errorf(object.CodeBadRequest, object.NotDone, "index rows take deltas, and nothing else does")
 	}
@@ -203,7 +203,7 @@ func (o *writeOp) rerouteLocked(err *object.Error) bool {
 	if err == nil || err.Code != object.CodeWrongOwner || o.attempt > 0 || o.replied {
 		return false
 	}
-	rt, fault := o.c.route(o.rec.Type, o.rec.Bucket, o.rec.Key)
+	rt, fault := o.c.route(o.rec.Type, o.rec.Bucket, o.rec.Key, true)
 	if fault != nil || !o.routes[0].history.Before(rt.history) {
 		return false
 	}

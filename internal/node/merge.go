@@ -10,6 +10,7 @@ import (
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/peer"
@@ -21,10 +22,19 @@ import (
 // newMerger returns what makes this node's replicas complete with the help of
 // the others, and pays what they are owed.
 func (n *Node) newMerger() *replication.Merger {
-	return replication.NewMerger(replication.MergerConfig{
+	cfg := replication.MergerConfig{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Log: n.cfg.Log,
 		Own: mergeLocal{n}, Other: n.syncer, Rescue: n.rescue, Owed: n.coord.Owed(), Grace: n.cfg.mergeGrace,
-	})
+	}
+	if !n.fixed() {
+		cfg.Completed = n.completed
+	}
+	return replication.NewMerger(cfg)
+}
+
+// completed brings to agreement what this node has taken over.
+func (n *Node) completed(ctx context.Context, under ring.Version, done []ring.Completion) error {
+	return n.propose(ctx, agreed.Command{Kind: agreed.Completed, History: under, Completions: done})
 }
 
 // merge runs the Merger while this node is not alone: it would have nobody to ask.
@@ -162,8 +172,8 @@ func (l mergeLocal) page(lane replication.Lane, from uint64) (replication.Page, 
 		return replication.Page{}, err
 	}
 	bucketType, name, slot := []byte(lane.Type), []byte(lane.Bucket), expiry.Slot(lane.Slot)
-	if l.n.buckets.Load().Lookup(lane.Type, lane.Bucket).Timed != lane.Timed {
-		return replication.Page{}, object.Errorf(object.CodeBadRequest, object.NotDone, "the bucket %q of type %q is timed on one node only", lane.Bucket, lane.Type)
+	if err := l.sameKind(lane); err != nil {
+		return replication.Page{}, err
 	}
 	before, err := v.Complete(bucketType, name, slot)
 	if err != nil {
@@ -195,6 +205,36 @@ func (l mergeLocal) page(lane replication.Lane, from uint64) (replication.Page, 
 // Page makes a page for this node's own merging.
 func (l mergeLocal) Page(_ context.Context, lane replication.Lane, from uint64) (replication.Page, error) {
 	return l.page(lane, from)
+}
+
+// Digest sums up a lane.
+func (l mergeLocal) Digest(_ context.Context, lane replication.Lane) (replication.LaneDigest, error) {
+	v, err := l.n.vnodes.Vnode(lane.Partition)
+	if err != nil {
+		return replication.LaneDigest{}, err
+	}
+	if err := l.sameKind(lane); err != nil {
+		return replication.LaneDigest{}, err
+	}
+	sum, err := v.Sum(l.n.cfg.Now(), []byte(lane.Type), []byte(lane.Bucket), expiry.Slot(lane.Slot))
+	if err != nil {
+		return replication.LaneDigest{}, err
+	}
+	d := replication.LaneDigest{Complete: sum.Complete, Horizon: int64(sum.Horizon)}
+	for _, m := range sum.Minutes {
+		if m.Count > 0 { // a minute is left when what was there was merged away
+			d.Minutes = append(d.Minutes, replication.MinuteDigest(m))
+		}
+	}
+	return d, nil
+}
+
+// sameKind refuses a lane whose bucket is timed on one node only.
+func (l mergeLocal) sameKind(lane replication.Lane) error {
+	if l.n.buckets.Load().Lookup(lane.Type, lane.Bucket).Timed != lane.Timed {
+		return object.Errorf(object.CodeBadRequest, object.NotDone, "the bucket %q of type %q is timed on one node only", lane.Bucket, lane.Type)
+	}
+	return nil
 }
 
 // Fetch reads an object, or a row.
@@ -307,19 +347,24 @@ func (d syncDoor) Page(_ context.Context, lane peer.Lane, from uint64) (peer.Pag
 	return page, d.n.isRows(lane), err
 }
 
+// Digest sums up a lane.
+func (d syncDoor) Digest(ctx context.Context, lane peer.Lane) (peer.LaneDigest, error) {
+	if err := d.owned(lane.Partition); err != nil {
+		return peer.LaneDigest{}, err
+	}
+	if err := bucket.CheckNames(lane.Type, lane.Bucket); err != nil {
+		return peer.LaneDigest{}, object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	return d.mergeLocal.Digest(ctx, lane)
+}
+
 // owned refuses partitions of which this node is neither owner nor source under any
 // ring: nothing is opened for them.
 func (d syncDoor) owned(p ring.Partition) error {
-	h := d.n.ring()
-	if slices.Contains(h.PlainSources(p), d.n.id) {
-		return nil
+	if !d.n.ring().Holds(d.n.id, p) {
+		return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
 	}
-	for from, r := range h.All() {
-		if p.Bits == r.Bits() && (r.Owns(d.n.id, p) || slices.Contains(h.Sources(from, p), d.n.id)) {
-			return nil
-		}
-	}
-	return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
+	return nil
 }
 
 // rescue stores a value that loses its key to another one: under a key of its

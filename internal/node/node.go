@@ -125,7 +125,7 @@ func (n *Node) open() error {
 		return err
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
-		Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load,
+		Self: n.id, Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load,
 		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
 		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
 	}, disks)
@@ -208,7 +208,7 @@ func (n *Node) serve() {
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
 	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await})
-	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }})
+	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }, CatchUp: n.catcher.await})
 	return door{users: native.NewHandler(clientStore{n.store, n}), nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
 }
 

@@ -16,6 +16,7 @@ import (
 //	37  sync page    meta: a lane, position (8)           meta: a page's head; body: its items
 //	38  sync repair  meta: a version, or nothing;         –
 //	                 body: a record
+//	39  sync digest  meta: a lane                         meta: xxhash64 of the body (8); body: a digest
 //
 // A partition is its bits (1) and its prefix (4). A lane is a slot of a bucket in
 // a partition:
@@ -57,6 +58,16 @@ import (
 //	25      4     bytes of the value
 //	29      …     text: key
 //
+// A digest of a lane, whose minutes are ascending and not empty; all of a plain
+// bucket is minute 0:
+//
+//	offset  size  field
+//	0       1     1 if the node vouches for the lane, else 0
+//	1       8     the bucket's drop horizon there
+//	9       4     number of minutes
+//	13      …     per minute: epoch / 60 (8), objects or rows (8), sum of their
+//	              versions: high, low half (16)
+//
 // A position is the low half of a placement hash. A version, which another value
 // may replace, is its timestamp (8), header CRC (4) and 1 if a tombstone (1). A
 // repair is a value, a tombstone, or a row as a delta, of which the node adds what
@@ -65,10 +76,11 @@ const (
 	OpSyncSurvey uint8 = 36
 	OpSyncPage   uint8 = 37
 	OpSyncRepair uint8 = 38
+	OpSyncDigest uint8 = 39
 )
 
 // Syncs tells whether an operation of the wire is one of a [SyncHandler].
-func Syncs(op uint8) bool { return op >= OpSyncSurvey && op <= OpSyncRepair }
+func Syncs(op uint8) bool { return op >= OpSyncSurvey && op <= OpSyncDigest }
 
 // A Lane is a slot of a bucket in a partition, or all of a plain bucket in it.
 type Lane = struct {
@@ -94,6 +106,20 @@ type Page = struct {
 	Next     uint64 // 2^32: there is no more
 	Complete bool
 	Horizon  int64
+}
+
+// A LaneDigest sums up what a replica has of a lane.
+type LaneDigest = struct {
+	Complete bool  // the replica vouched for the lane before and after it summed up
+	Horizon  int64 // the bucket's drop horizon there; 0 in a plain bucket
+	Minutes  []MinuteDigest
+}
+
+// A MinuteDigest sums up one minute of a lane.
+type MinuteDigest = struct {
+	Minute int64 // epoch / 60; 0 for everything in a plain bucket
+	Count  int64 // objects, or rows
+	Digest object.Digest
 }
 
 // A Survey is what a node says of its part of a partition.
@@ -216,22 +242,73 @@ func parsePartition(b []byte) (ring.Partition, error) {
 	return p, d.finish()
 }
 
-// appendPageRequest appends which page is asked for.
-func appendPageRequest(dst []byte, l *Lane, from uint64) []byte {
+func appendLane(dst []byte, l *Lane) []byte {
 	dst = append(appendPartition(dst, l.Partition), flag(l.Timed))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Slot))
-	return binary.LittleEndian.AppendUint64(appendString(appendString(dst, l.Type), l.Bucket), from)
+	return appendString(appendString(dst, l.Type), l.Bucket)
+}
+
+func (d *decoder) lane() (l Lane) {
+	l.Partition, l.Timed, l.Slot = d.partition(), d.bool(), d.i64()
+	l.Type, l.Bucket = d.text(object.MaxNameBytes), d.text(object.MaxNameBytes)
+	if (l.Slot == -1) == l.Timed || l.Slot < -1 {
+		d.fail("slot %d of a bucket", l.Slot)
+	}
+	return l
+}
+
+func parseLane(b []byte) (Lane, error) {
+	d := decoder{b: b}
+	l := d.lane()
+	return l, d.finish()
+}
+
+// appendPageRequest appends which page is asked for.
+func appendPageRequest(dst []byte, l *Lane, from uint64) []byte {
+	return binary.LittleEndian.AppendUint64(appendLane(dst, l), from)
 }
 
 func parsePageRequest(b []byte) (l Lane, from uint64, err error) {
 	d := decoder{b: b}
-	l.Partition, l.Timed, l.Slot = d.partition(), d.bool(), d.i64()
-	l.Type, l.Bucket = d.text(object.MaxNameBytes), d.text(object.MaxNameBytes)
-	from = d.u64()
-	if from > pageEnd || (l.Slot == -1) == l.Timed || l.Slot < -1 {
-		d.fail("a page from %d of slot %d", from, l.Slot)
+	l, from = d.lane(), d.u64()
+	if from > pageEnd {
+		d.fail("a page from %d", from)
 	}
 	return l, from, d.finish()
+}
+
+const minuteSize = 32 // bytes
+
+func appendLaneDigest(dst []byte, l *LaneDigest) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint64(append(dst, flag(l.Complete)), uint64(l.Horizon))
+	dst = le.AppendUint32(dst, uint32(len(l.Minutes)))
+	for _, m := range l.Minutes {
+		dst = le.AppendUint64(le.AppendUint64(dst, uint64(m.Minute)), uint64(m.Count))
+		dst = le.AppendUint64(le.AppendUint64(dst, m.Digest.Hi), m.Digest.Lo)
+	}
+	return dst
+}
+
+// parseLaneDigest decodes a digest. It does not alias b.
+func parseLaneDigest(b []byte) (l LaneDigest, err error) {
+	d := decoder{b: b}
+	l.Complete, l.Horizon = d.bool(), d.i64()
+	for i := range d.count(minuteSize) {
+		m := MinuteDigest{Minute: d.i64(), Count: d.i64()}
+		m.Digest.Hi, m.Digest.Lo = d.u64(), d.u64()
+		if m.Count < 1 || i > 0 && m.Minute <= l.Minutes[i-1].Minute {
+			d.fail("%d things in minute %d", m.Count, m.Minute)
+		}
+		if d.err != nil {
+			return LaneDigest{}, d.err
+		}
+		l.Minutes = append(l.Minutes, m)
+	}
+	if err := d.finish(); err != nil {
+		return LaneDigest{}, err
+	}
+	return l, nil
 }
 
 func appendSurvey(dst []byte, s *Survey) []byte {

@@ -24,6 +24,9 @@ var (
 		{Position: 5, Key: "a", Version: object.Version{TimestampMicros: 9, HeaderCRC: 1, Tombstone: true}, Checksum: 2, ValueBytes: 3},
 		{Position: 5, Key: "b", Version: object.Version{TimestampMicros: 10, HeaderCRC: 4}, Checksum: 5, ValueBytes: 6},
 	}}
+	testDigest = LaneDigest{Complete: true, Horizon: 7200, Minutes: []MinuteDigest{
+		{Minute: 30_000_000, Count: 2, Digest: object.Digest{Hi: 1, Lo: 2}}, {Minute: 30_000_002, Count: 1, Digest: object.Digest{Hi: 3, Lo: 4}},
+	}}
 	testRows = Page{Next: pageEnd, Items: []Item{{Position: 5, Key: "a", Row: object.Digest{Hi: 1, Lo: 2}}}}
 )
 
@@ -47,6 +50,9 @@ func TestSyncGolden(t *testing.T) {
 			"05000000" + "0a00000000000000" + "04000000" + "00" + "0500000000000000" + "06000000" + "010062"},
 		{"row page head", rowHead, "0000000001000000" + "00" + "0000000000000000" + "02" + "01000000" + "c8eec02c470fd3d8"},
 		{"rows", rows, "05000000" + "0100000000000000" + "0200000000000000" + "010061"},
+		{"digest", appendLaneDigest(nil, &testDigest), "01" + "201c000000000000" + "02000000" +
+			"80c3c90100000000" + "0200000000000000" + "0100000000000000" + "0200000000000000" +
+			"82c3c90100000000" + "0100000000000000" + "0300000000000000" + "0400000000000000"},
 		{"version", appendVersion(nil, testPage.Items[0].Version), "09000000000000000100000001"},
 	} {
 		if got := hex.EncodeToString(c.got); got != c.want {
@@ -62,6 +68,12 @@ func TestSyncDecodes(t *testing.T) {
 	}
 	if s, err := parseSurvey(appendSurvey(nil, &testSurvey)); err != nil || !reflect.DeepEqual(s, testSurvey) {
 		t.Errorf("%+v, %v", s, err)
+	}
+	if l, err := parseLane(appendLane(nil, &testLane)); err != nil || l != testLane {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if d, err := parseLaneDigest(appendLaneDigest(nil, &testDigest)); err != nil || !reflect.DeepEqual(d, testDigest) {
+		t.Errorf("%+v, %v", d, err)
 	}
 	for _, rows := range []bool{false, true} {
 		page := testPage
@@ -120,6 +132,19 @@ func TestSyncRefuses(t *testing.T) {
 			t.Errorf("a page request cut at %d: %v", at, err)
 		}
 	}
+	d := appendLaneDigest(nil, &testDigest)
+	for at := range d {
+		if _, err := parseLaneDigest(d[:at]); !errors.Is(err, errArguments) {
+			t.Errorf("a digest cut at %d: %v", at, err)
+		}
+	}
+	for claim, bad := range map[string][]byte{
+		"a minute of nothing": changed(d, 21, 0), "minutes that descend": changed(d, 13, 0x90), "a flag that is none": changed(d, 0, 2),
+	} {
+		if _, err := parseLaneDigest(bad); !errors.Is(err, errArguments) {
+			t.Errorf("%s: %v", claim, err)
+		}
+	}
 	plain := testLane
 	plain.Timed = false
 	if _, _, err := parsePageRequest(appendPageRequest(nil, &plain, 7)); err == nil {
@@ -138,6 +163,16 @@ func FuzzParseSurvey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parseSurvey(b)
 		if err == nil && !bytes.Equal(appendSurvey(nil, &s), b) {
+			t.Error("what decodes does not encode back")
+		}
+	})
+}
+
+func FuzzParseLaneDigest(f *testing.F) {
+	f.Add(appendLaneDigest(nil, &testDigest))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := parseLaneDigest(b)
+		if err == nil && !bytes.Equal(appendLaneDigest(nil, &d), b) {
 			t.Error("what decodes does not encode back")
 		}
 	})
@@ -196,6 +231,7 @@ type fakeSync struct {
 	survey Survey
 	page   Page
 	rows   bool
+	digest LaneDigest
 	err    error
 
 	lane  Lane
@@ -213,6 +249,11 @@ func (f *fakeSync) Survey(_ context.Context, p ring.Partition) (Survey, error) {
 func (f *fakeSync) Page(_ context.Context, lane Lane, from uint64) (Page, bool, error) {
 	f.lane, f.from = lane, from
 	return f.page, f.rows, f.err
+}
+
+func (f *fakeSync) Digest(_ context.Context, lane Lane) (LaneDigest, error) {
+	f.lane = lane
+	return f.digest, f.err
 }
 
 func (f *fakeSync) RepairRecord(_ context.Context, rec object.Record, over object.Version) error {
@@ -237,7 +278,7 @@ func syncRig(t *testing.T, f *fakeSync, version ring.Version) (*rig, *SyncHandle
 // TestSyncOverTheWire: what is asked arrives, and what is answered comes back.
 func TestSyncOverTheWire(t *testing.T) {
 	noBuffersLeft(t, func() {
-		f := &fakeSync{survey: testSurvey, page: testPage}
+		f := &fakeSync{survey: testSurvey, page: testPage, digest: testDigest}
 		v := ring.Version{Era: 1, Index: 4}
 		r, h := syncRig(t, f, v)
 		defer r.close()
@@ -247,6 +288,10 @@ func TestSyncOverTheWire(t *testing.T) {
 		}
 		if got, err := s.Page(t.Context(), testLane, 5); err != nil || !reflect.DeepEqual(got, testPage) || f.lane != testLane || f.from != 5 {
 			t.Errorf("page of %+v from %d: %+v, %v", f.lane, f.from, got, err)
+		}
+		f.lane = Lane{}
+		if got, err := s.Digest(t.Context(), testLane); err != nil || !reflect.DeepEqual(got, testDigest) || f.lane != testLane {
+			t.Errorf("digest of %+v: %+v, %v", f.lane, got, err)
 		}
 		f.page, f.rows = testRows, true
 		if got, err := s.Page(t.Context(), testLane, 0); err != nil || !reflect.DeepEqual(got, testRows) {
@@ -263,11 +308,12 @@ func TestSyncOverTheWire(t *testing.T) {
 		for what, err := range map[string]error{
 			"survey": second(s.Survey(t.Context(), testLane.Partition)),
 			"page":   second(s.Page(t.Context(), testLane, 0)),
+			"digest": second(s.Digest(t.Context(), testLane)),
 			"repair": s.RepairRecord(t.Context(), rec, object.Version{}),
 		} {
 			want(t, what, object.AsError(err), object.CodeConflict, object.NotDone)
 		}
-		if st := h.Stats(); st != (SyncStats{Surveys: 2, Pages: 3, Repairs: 3, Items: 3}) {
+		if st := h.Stats(); st != (SyncStats{Surveys: 2, Pages: 3, Repairs: 3, Digests: 2, Items: 3}) {
 			t.Errorf("%+v", st)
 		}
 		if st := r.peer.Stats(); st.InFlightBytes != 0 || st.InFlightRequests != 0 {
@@ -289,10 +335,13 @@ func TestSyncRefusals(t *testing.T) {
 		code   object.Code
 	}{
 		{"a newer history", ring.Version{Era: 1, Index: 5}, object.CodeUnavailable},
-		{"an older history", ring.Version{Era: 1, Index: 3}, object.CodeWrongOwner},
+		{"a newer era", ring.Version{Era: 2}, object.CodeUnavailable},
 	} {
 		_, err := r.peer.Sync(func() ring.Version { return c.theirs }).Page(t.Context(), testLane, 0)
 		want(t, c.claim, object.AsError(err), c.code, object.NotDone)
+	}
+	if _, err := r.peer.Sync(func() ring.Version { return ring.Version{Era: 1, Index: 3} }).Page(t.Context(), testLane, 0); err != nil {
+		t.Errorf("an older history: %v", err)
 	}
 	conn := r.peer.lines[bulkLine].current()
 	for conn == nil {
@@ -311,6 +360,7 @@ func TestSyncRefusals(t *testing.T) {
 		{"no arguments", wire.Call{Op: OpSyncPage, Class: wire.Repair}, object.CodeBadRequest},
 		{"a body", wire.Call{Op: OpSyncPage, Class: wire.Repair, Meta: good, Body: []wire.Piece{{Bytes: []byte("x")}}}, object.CodeBadRequest},
 		{"no partition", wire.Call{Op: OpSyncSurvey, Class: wire.Repair}, object.CodeBadRequest},
+		{"no lane", wire.Call{Op: OpSyncDigest, Class: wire.Repair, Meta: good}, object.CodeBadRequest},
 		{"a repair that is no record", wire.Call{Op: OpSyncRepair, Class: wire.Repair, Body: []wire.Piece{{Bytes: []byte("x")}}}, object.CodeBadRequest},
 		{"a repair over nonsense", wire.Call{Op: OpSyncRepair, Class: wire.Repair, Meta: []byte("x")}, object.CodeBadRequest},
 		{"another operation", wire.Call{Op: 200, Class: wire.Repair}, object.CodeUnsupported},
@@ -319,11 +369,55 @@ func TestSyncRefusals(t *testing.T) {
 		_, err := conn.Call(t.Context(), &c.call)
 		want(t, c.claim, object.AsError(err), c.code, object.NotDone)
 	}
-	if st := h.Stats(); st.Refused != 9 {
+	if st := h.Stats(); st.Refused != 10 {
 		t.Errorf("%+v", st)
 	}
 	r.net.listen(nil)
 	r.net.cut()
+}
+
+// TestSyncCatchesUp: a node that is behind learns the history of the request before
+// it answers, or does not answer.
+func TestSyncCatchesUp(t *testing.T) {
+	ours, theirs := ring.Version{Era: 1, Index: 4}, ring.Version{Era: 1, Index: 6}
+	for _, c := range []struct {
+		claim string
+		upTo  ring.Version
+		err   error
+		code  object.Code // 0: it is answered
+	}{
+		{"it catches up", theirs, nil, 0},
+		{"it learns a newer one", ring.Version{Era: 1, Index: 9}, nil, 0},
+		{"it learns another one", ring.Version{Era: 1, Index: 5}, nil, object.CodeUnavailable},
+		{"it cannot", ours, errors.New("nobody has it"), object.CodeUnavailable},
+	} {
+		f := &fakeSync{survey: testSurvey}
+		r := newRig(t, nil)
+		r.local.setVersion(ours)
+		present := ours
+		var from ring.NodeID
+		h := NewSyncHandler(SyncHandlerConfig{Local: f, Cluster: cluster, History: func() ring.Version { return present },
+			CatchUp: func(_ context.Context, v ring.Version, node ring.NodeID) error {
+				if f.asked != (ring.Partition{}) || v != theirs {
+					t.Errorf("%s: it was asked before it caught up with %v", c.claim, v)
+				}
+				present, from = c.upTo, node
+				return c.err
+			}})
+		r.srv = serverFor(h, r.local)
+		r.net.listen(r.srv)
+		if err := r.peer.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.peer.Sync(func() ring.Version { return theirs }).Survey(t.Context(), testLane.Partition)
+		if e := object.AsError(err); c.code == 0 && err != nil || c.code != 0 && (err == nil || e.Code != c.code) {
+			t.Errorf("%s: %v", c.claim, err)
+		}
+		if from.IsZero() || h.Stats().CatchUps != 1 {
+			t.Errorf("%s: from %v, %+v", c.claim, from, h.Stats())
+		}
+		r.close()
+	}
 }
 
 // TestSyncWithoutConnection: a request fails at once and takes nothing.

@@ -53,6 +53,24 @@ func (s *Syncer) Page(ctx context.Context, lane Lane, from uint64) (Page, error)
 	return page, nil
 }
 
+// Digest asks what the peer's part of a lane sums up to.
+func (s *Syncer) Digest(ctx context.Context, lane Lane) (LaneDigest, error) {
+	r, err := s.ask(ctx, OpSyncDigest, appendLane(nil, &lane), wire.Piece{})
+	if err != nil {
+		return LaneDigest{}, err
+	}
+	defer r.Release()
+	var digest LaneDigest
+	if err = checkSum(r.Meta, r.Body); err == nil {
+		digest, err = parseLaneDigest(r.Body)
+	}
+	if err != nil {
+		s.p.counters.badAnswers.Add(1)
+		return LaneDigest{}, badAnswer(object.NotDone, err)
+	}
+	return digest, nil
+}
+
 // RepairRecord gives the peer a record that it lacks; over is another value that
 // may lose its key there.
 func (s *Syncer) RepairRecord(ctx context.Context, rec object.Record, over object.Version) error {
@@ -95,6 +113,10 @@ func (s *Syncer) ask(ctx context.Context, op uint8, meta []byte, body wire.Piece
 		call.Body = []wire.Piece{body}
 	}
 	r, err := conn.Call(ctx, &call)
+	if theirs := ring.Version(r.History); p.learn(theirs) {
+		deadline, _ := ctx.Deadline()
+		p.cfg.CatchUp(theirs, deadline, func() {})
+	}
 	if err != nil {
 		p.counters.failed.Add(1)
 		return wire.Reply{}, object.AsError(err)
@@ -109,7 +131,7 @@ func appendSum(dst, body []byte) []byte {
 
 func checkSum(meta, body []byte) error {
 	if len(meta) != 8 || binary.LittleEndian.Uint64(meta) != object.Checksum(body) {
-		return malformed("a survey that was damaged on its way")
+		return malformed("an answer that was damaged on its way")
 	}
 	return nil
 }

@@ -9,8 +9,10 @@ import (
 	"github.com/mayflydb/mayfly/ring"
 )
 
-// A SyncLocal is what a [SyncHandler] serves: what this node's replicas have.
-// Its methods may be called by any goroutine; their errors are *object.Error.
+// A SyncLocal is what a [SyncHandler] serves: what this node's replicas have, of
+// partitions that it owns or is a source of in some slot. Others it refuses with
+// CodeWrongOwner. Its methods may be called by any goroutine; their errors are
+// *object.Error.
 type SyncLocal interface {
 	// Survey tells what the node has of a partition.
 	Survey(ctx context.Context, p ring.Partition) (Survey, error)
@@ -19,16 +21,21 @@ type SyncLocal interface {
 	// bounded time. rows tells that the lane is of an index.
 	Page(ctx context.Context, lane Lane, from uint64) (page Page, rows bool, err error)
 
+	// Digest sums up what it has of a lane.
+	Digest(ctx context.Context, lane Lane) (LaneDigest, error)
+
 	// RepairRecord stores what another replica has, by the rules for that. The
 	// record is the caller's.
 	RepairRecord(ctx context.Context, rec object.Record, over object.Version) error
 }
 
-// A SyncHandlerConfig configures a SyncHandler. All fields must be set.
+// A SyncHandlerConfig configures a SyncHandler. All fields but CatchUp must be set.
 type SyncHandlerConfig struct {
 	Local   SyncLocal
 	Cluster wire.ID
 	History func() ring.Version // this node's own; it must be quick
+	// CatchUp is as in [HandlerConfig].
+	CatchUp func(ctx context.Context, v ring.Version, from ring.NodeID) error
 }
 
 // A SyncHandler serves the requests of other nodes' [Syncer]s. It is a
@@ -39,14 +46,15 @@ type SyncHandler struct {
 }
 
 type syncCounters struct {
-	surveys, pages, items, repairs, refused atomic.Uint64
+	surveys, pages, items, repairs, digests, refused, catchUps atomic.Uint64
 }
 
 // SyncStats are the counts of a SyncHandler since it was made.
 type SyncStats struct {
-	Surveys, Pages, Repairs uint64 // requests served, or refused after they were decoded
-	Items                   uint64 // in the pages
-	Refused                 uint64 // requests of strangers, of another history, or that could not be decoded
+	Surveys, Pages, Repairs, Digests uint64 // requests served, or refused after they were decoded
+	Items                            uint64 // in the pages
+	Refused                          uint64 // requests of strangers, of a newer history, or that could not be decoded
+	CatchUps                         uint64 // requests that waited for a newer history
 }
 
 // NewSyncHandler returns a SyncHandler.
@@ -61,8 +69,8 @@ func NewSyncHandler(cfg SyncHandlerConfig) *SyncHandler {
 func (h *SyncHandler) Stats() SyncStats {
 	c := &h.counters
 	return SyncStats{
-		Surveys: c.surveys.Load(), Pages: c.pages.Load(), Repairs: c.repairs.Load(),
-		Items: c.items.Load(), Refused: c.refused.Load(),
+		Surveys: c.surveys.Load(), Pages: c.pages.Load(), Repairs: c.repairs.Load(), Digests: c.digests.Load(),
+		Items: c.items.Load(), Refused: c.refused.Load(), CatchUps: c.catchUps.Load(),
 	}
 }
 
@@ -76,7 +84,11 @@ func (h *SyncHandler) ServeWire(ctx context.Context, r *wire.Request) (wire.Answ
 }
 
 func (h *SyncHandler) serve(ctx context.Context, r *wire.Request) (wire.Answer, error) {
-	if err := h.check(r); err != nil {
+	err := h.check(r)
+	if err == nil {
+		err = h.fence(ctx, r)
+	}
+	if err != nil {
 		h.counters.refused.Add(1)
 		return wire.Answer{}, err
 	}
@@ -85,15 +97,15 @@ func (h *SyncHandler) serve(ctx context.Context, r *wire.Request) (wire.Answer, 
 		return h.survey(ctx, r)
 	case OpSyncPage:
 		return h.page(ctx, r)
+	case OpSyncDigest:
+		return h.digest(ctx, r)
 	}
 	return h.repair(ctx, r)
 }
 
-// check refuses who is no peer, what peers do not ask, and another history: its
-// owners may be others.
+// check refuses who is no peer, and what peers do not ask.
 func (h *SyncHandler) check(r *wire.Request) error {
 	who := r.Peer()
-	ours, theirs := h.cfg.History(), ring.Version(r.History)
 	switch {
 	case !Syncs(r.Op):
 		return object.Errorf(object.CodeUnsupported, object.NotDone, "operation %d is not known to this node: run the same release everywhere", r.Op)
@@ -101,10 +113,28 @@ func (h *SyncHandler) check(r *wire.Request) error {
 		return errStranger
 	case r.Class != wire.Repair:
 		return object.Errorf(object.CodeBadRequest, object.NotDone, "operation %d in class %v", r.Op, r.Class)
-	case ours.Before(theirs):
+	}
+	return nil
+}
+
+// fence answers nothing before this node has learnt the history of the request:
+// from then on it takes nothing more from those whose owners were others, so that
+// what it says of what it has is final. Who asks under an older history is told
+// the same: what it makes of that is as true as before.
+func (h *SyncHandler) fence(ctx context.Context, r *wire.Request) error {
+	theirs := ring.Version(r.History)
+	if !h.cfg.History().Before(theirs) {
+		return nil
+	}
+	if h.cfg.CatchUp == nil {
 		return errBehind
-	case ours != theirs:
-		return errWrongOwner
+	}
+	h.counters.catchUps.Add(1)
+	if err := h.cfg.CatchUp(ctx, theirs, ring.NodeID(r.Peer().Node)); err != nil {
+		return object.Errorf(object.CodeUnavailable, object.NotDone, "%s: %w", errBehind.Message, err)
+	}
+	if h.cfg.History().Before(theirs) {
+		return errBehind
 	}
 	return nil
 }
@@ -147,6 +177,23 @@ func (h *SyncHandler) page(ctx context.Context, r *wire.Request) (wire.Answer, e
 	h.counters.items.Add(uint64(len(page.Items)))
 	meta, body := appendPage(nil, nil, &page, rows)
 	return wire.Answer{Meta: meta, Body: wire.Piece{Bytes: body}}, nil
+}
+
+func (h *SyncHandler) digest(ctx context.Context, r *wire.Request) (wire.Answer, error) {
+	lane, err := parseLane(r.Meta)
+	if err == nil && len(r.Body) > 0 {
+		err = malformed("a digest with a body")
+	}
+	if err != nil {
+		return wire.Answer{}, h.malformed(err)
+	}
+	h.counters.digests.Add(1)
+	d, err := h.cfg.Local.Digest(ctx, lane)
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	body := appendLaneDigest(nil, &d)
+	return wire.Answer{Meta: appendSum(nil, body), Body: wire.Piece{Bytes: body}}, nil
 }
 
 func (h *SyncHandler) repair(ctx context.Context, r *wire.Request) (wire.Answer, error) {

@@ -95,6 +95,25 @@ func (n *node) page(lane replication.Lane, from uint64) (replication.Page, error
 	return page, err
 }
 
+// digest sums up a lane.
+func (n *node) digest(lane replication.Lane) (replication.LaneDigest, error) {
+	v, err := n.vnodes.Vnode(lane.Partition)
+	if err != nil {
+		return replication.LaneDigest{}, err
+	}
+	sum, err := v.Sum(n.now(), []byte(lane.Type), []byte(lane.Bucket), expiry.Slot(lane.Slot))
+	if err != nil {
+		return replication.LaneDigest{}, err
+	}
+	d := replication.LaneDigest{Complete: sum.Complete, Horizon: int64(sum.Horizon)}
+	for _, m := range sum.Minutes {
+		if m.Count > 0 {
+			d.Minutes = append(d.Minutes, replication.MinuteDigest(m))
+		}
+	}
+	return d, nil
+}
+
 // fetch reads an object, or a row as a delta.
 func (n *node) fetch(lane replication.Lane, key string) (object.Record, error) {
 	rows := n.s.agreed.Buckets().Lookup(lane.Type, lane.Bucket).Rows

@@ -28,6 +28,11 @@ func (o syncOwn) Page(_ context.Context, lane replication.Lane, from uint64) (re
 	return o.n.page(lane, from)
 }
 
+// Digest implements replication.Syncer.
+func (o syncOwn) Digest(_ context.Context, lane replication.Lane) (replication.LaneDigest, error) {
+	return o.n.digest(lane)
+}
+
 // Fetch implements replication.Syncer.
 func (o syncOwn) Fetch(_ context.Context, lane replication.Lane, key string) (object.Record, error) {
 	return o.n.fetch(lane, key)
@@ -136,6 +141,15 @@ func (o syncOther) Page(_ context.Context, lane replication.Lane, from uint64) (
 	err = o.ask(func() (func(), func(), error) {
 		p, err := o.to.page(lane, from)
 		return func() { got = p }, nothing, err
+	}, nothing)
+	return got, err
+}
+
+// Digest implements replication.Syncer.
+func (o syncOther) Digest(_ context.Context, lane replication.Lane) (got replication.LaneDigest, err error) {
+	err = o.ask(func() (func(), func(), error) {
+		d, err := o.to.digest(lane)
+		return func() { got = d }, nothing, err
 	}, nothing)
 	return got, err
 }

@@ -16,7 +16,7 @@ var mutants = []mutant{
 	},
 	{
 		"absent when only one owner was asked", "replication/read.go",
-		"case best < 0 && expired == 0 && absent >= s.n-s.w+1:", "case best < 0 && expired == 0 && absent >= 1:",
+		"case t.best < 0 && !t.expired && provesAll(&s.present, s.earlier, t.complete):", "case t.best < 0 && !t.expired && t.complete != 0:",
 	},
 	{
 		"drop the index delta", "replication/listing.go",
