@@ -25,6 +25,7 @@ const (
 // fields mean their defaults.
 type Config struct {
 	Cluster, Node ID    // required: the disk must be theirs, or new
+	Disk          ID    // of a directory that is made a disk now; zero: random
 	SlotSeconds   int64 // required: the cluster's slot length, seconds
 
 	// Hash is the placement hash (ring.HashBytes); required. Recovery computes it

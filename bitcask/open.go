@@ -67,7 +67,7 @@ func checkForeign(fsys vfs.FS) error {
 		}
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{lockName, reserveName, identityName + vfs.TempSuffix, "lost+found"}, e.Name) {
+		if !slices.Contains([]string{lockName, reserveName, identityName + vfs.TempSuffix, nodeDir, "lost+found"}, e.Name) {
 			return refuse(fmt.Sprintf("the directory is not empty (%q is in it) and not a data directory of mayfly: name an empty one", e.Name), nil)
 		}
 	}
@@ -106,8 +106,10 @@ func adopt(fsys vfs.FS, cfg Config, nowMicros int64) (Identity, error) {
 		return Identity{}, err
 	}
 	id = Identity{Cluster: cfg.Cluster, Node: cfg.Node, SlotSeconds: cfg.SlotSeconds, CreatedMicros: nowMicros}
-	binary.LittleEndian.PutUint64(id.Disk[:8], cfg.Random())
-	binary.LittleEndian.PutUint64(id.Disk[8:], cfg.Random())
+	if id.Disk = cfg.Disk; id.Disk == (ID{}) {
+		binary.LittleEndian.PutUint64(id.Disk[:8], cfg.Random())
+		binary.LittleEndian.PutUint64(id.Disk[8:], cfg.Random())
+	}
 	if err := vfs.PublishBytes(fsys, identityName, appendIdentity(nil, id)); err != nil {
 		return Identity{}, &IdentityError{Path: fsys.Path(identityName), Reason: "the file cannot be written: " + err.Error(), Cause: err}
 	}
