@@ -1,0 +1,375 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// A Cluster is one node's part in it. It is made by [Start] and ended by
+// [Cluster.Close]. Its methods may be called by any goroutine.
+type Cluster struct {
+	cfg       Config
+	advertise string // host:port
+	dirs      []*vfs.Dir
+	gossip    *gossip
+	streams   *streams
+	release   func() // unlocks dirs
+	keeper    keeper
+	sessions  sync.Map // ring.NodeID to *fetch: one document is fetched from a node at a time
+
+	stop   context.CancelFunc
+	ctx    context.Context // ends with Close
+	wg     sync.WaitGroup
+	closed atomic.Bool
+
+	quorumMu sync.RWMutex
+	quorum   *quorum // of the era of the document; nil while it is changed
+
+	heard     atomic.Int64 // when another node was last heard, nanoseconds of Unix time
+	proposing atomic.Int64 // proposals under way
+	started   time.Time
+
+	refusedMu sync.Mutex
+	refused   error // why this node may not be a member, if so
+
+	stats   counters
+	streamC streamCounters
+	packetC packetCounters
+}
+
+// Start runs this node's part in the cluster it belongs to: [Introduce] has been
+// called before with the same configuration, and the ids of the disks are known by
+// now. A node that is a member already starts although nobody else answers. One that
+// is not joins first: Start returns when it has, with the sentence of whoever
+// refuses it, or when ctx ends.
+func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.checkStart(); err != nil {
+		return nil, err
+	}
+	c := &Cluster{cfg: cfg, started: time.Now()}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	if err := c.open(); err != nil {
+		c.stop()
+		return nil, errors.Join(err, c.shut(0))
+	}
+	c.wg.Go(c.keep)
+	c.wg.Go(c.upkeep)
+	if err := c.becomeMember(ctx); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
+	}
+	return c, nil
+}
+
+func (c Config) checkStart() error {
+	faults := []error{c.Validate()}
+	if c.Node.IsZero() || c.Mux == nil || c.Mux.packets == nil {
+		panic("cluster: BUG: a start without a node id, or without a port for packets")
+	}
+	for _, d := range c.Disks {
+		if d.ID == (agreed.DiskID{}) {
+			faults = append(faults, fmt.Errorf("data directory %s has no disk id", d.Path))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// open opens what is on disk, Raft, gossip, and the door.
+func (c *Cluster) open() (err error) {
+	if c.advertise, err = c.cfg.advertised(); err != nil {
+		return err
+	}
+	at, err := resolve(c.advertise)
+	if err != nil {
+		return err
+	}
+	if c.dirs, err = openDirs(c.cfg.Disks); err != nil {
+		return err
+	}
+	if c.release, err = lockDirs(c.dirs); err != nil {
+		return err
+	}
+	began, faults := readDocument(c.dirs)
+	for _, fault := range faults {
+		c.cfg.Log.Error("a copy of the agreed document is damaged", "error", fault)
+	}
+	if began.doc == nil {
+		return errors.Join(errors.New("this node has no agreed document: it has to be introduced to the cluster first"), errors.Join(faults...))
+	}
+	if c.cfg.Bound != ([16]byte{}) && c.cfg.Bound != began.doc.Cluster {
+		return fmt.Errorf("the data directories belong to cluster %x, their agreed document to %x: name the directories of one node", c.cfg.Bound, began.doc.Cluster)
+	}
+	c.keeper.init(began)
+	founds, err := c.mayFound(began)
+	if err != nil {
+		return err
+	}
+	if err := c.openQuorum(began, founds); err != nil {
+		return err
+	}
+	if err := removeFounding(c.dirs); err != nil {
+		return err
+	}
+	c.gossip, err = startGossip(c.cfg, c.identity, at, c.news(), &c.streamC, &c.packetC)
+	if err != nil {
+		return err
+	}
+	c.streams = serveStreams(c.cfg.Mux, c, c.cfg.Timing.Ask, c.cfg.Log, &c.streamC)
+	return nil
+}
+
+// resolve returns the address of the network behind host:port.
+func resolve(address string) (netip.AddrPort, error) {
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("the address %q, where the others are to reach this node: %w", address, err)
+	}
+	ap := a.AddrPort()
+	if !ap.Addr().IsValid() || ap.Addr().IsUnspecified() {
+		return netip.AddrPort{}, fmt.Errorf("the address %q is none that others can reach: name one of this machine's", address)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// mayFound reports whether this node is to make itself the only voter: it has made
+// the document in this founding, and nothing has happened since.
+func (c *Cluster) mayFound(began held) (bool, error) {
+	files, err := readFounding(c.dirs)
+	if err != nil {
+		return false, err
+	}
+	v, _ := vowOf(files)
+	return began.version() == ring.Version{Era: 1, Index: 1} && began.origin == c.cfg.Node &&
+		v == vow{Founder: c.cfg.Node, Cluster: began.doc.Cluster}, nil
+}
+
+// openQuorum opens Raft for the era of a document.
+func (c *Cluster) openQuorum(began held, found bool) error {
+	q, err := openQuorum(quorumConfig{
+		Config: c.cfg, dirs: c.dirs, began: began, found: found, lookup: c.lookup, publish: c.keeper.offer, stats: &c.streamC,
+	})
+	if err != nil {
+		return err
+	}
+	c.quorumMu.Lock()
+	c.quorum = q
+	c.quorumMu.Unlock()
+	return nil
+}
+
+// era returns Raft of the present era, nil while it changes.
+func (c *Cluster) era() *quorum {
+	c.quorumMu.RLock()
+	defer c.quorumMu.RUnlock()
+	return c.quorum
+}
+
+// Close leaves the cluster for now: the others are told that the node is away, not
+// that it is gone. It returns when nothing of it runs any more.
+func (c *Cluster) Close(ctx context.Context) error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	farewell := time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		farewell = max(time.Millisecond, min(farewell, time.Until(deadline)))
+	}
+	c.resign()
+	c.stop()
+	err := c.shut(farewell)
+	c.wg.Wait()
+	return err
+}
+
+// shut closes what open opened.
+func (c *Cluster) shut(farewell time.Duration) error {
+	var faults []error
+	if c.streams != nil {
+		c.streams.close()
+	}
+	if c.gossip != nil {
+		faults = append(faults, c.gossip.close(farewell))
+	}
+	c.wg.Wait() // the keeper may be changing the era
+	if q := c.era(); q != nil {
+		faults = append(faults, q.close())
+	}
+	if c.release != nil {
+		c.release()
+	}
+	return errors.Join(append(faults, closeDirs(c.dirs))...)
+}
+
+// resign hands the lead to another voter, if there is one: a restart then costs no
+// election.
+func (c *Cluster) resign() {
+	q := c.era()
+	if q == nil || !q.leads() {
+		return
+	}
+	all, err := q.servers()
+	if err != nil {
+		return
+	}
+	for _, s := range all {
+		if s.Voter && s.Node != c.cfg.Node && c.Alive(s.Node) {
+			_ = q.raft.LeadershipTransfer().Error() // then they elect one
+			return
+		}
+	}
+}
+
+// identity implements host.
+func (c *Cluster) identity() identity {
+	now := c.keeper.newest()
+	id := identity{Cluster: now.doc.Cluster, Era: now.version().Era, Origin: now.origin, Node: c.cfg.Node}
+	if q := c.era(); q != nil && q.era == id.Era {
+		id.Log = q.log
+	}
+	return id
+}
+
+func (c *Cluster) news() news {
+	now, id := c.keeper.newest(), c.identity()
+	return news{Version: now.version(), History: now.doc.History.Version(), Origin: now.origin, Log: id.Log}
+}
+
+// judge implements host.
+func (c *Cluster) judge(p preface) (Verdict, string) {
+	me := c.identity()
+	if v, why := judgeAll(me, p); v != Welcome {
+		return v, why
+	}
+	if c.closed.Load() {
+		return Busy, "this node is stopping"
+	}
+	if p.From.Cluster == me.Cluster {
+		c.hear()
+	}
+	if p.Kind != kindRaft {
+		return Welcome, ""
+	}
+	return judgeRaft(me, p, c.Document())
+}
+
+// judgeRaft says whether a server of Raft may talk to this one.
+func judgeRaft(me identity, p preface, doc *agreed.Document) (Verdict, string) {
+	from, known := doc.Member(p.From.Node)
+	switch {
+	case p.From.Era != me.Era:
+		return OtherEra, fmt.Sprintf("this node is in era %d, the caller in era %d: the older one has to catch up", me.Era, p.From.Era)
+	case p.From.Origin != me.Origin:
+		return OtherOrigin, fmt.Sprintf("era %d was begun twice, by node %v and by node %v: recover once more, on the node whose state is to stay", me.Era, me.Origin, p.From.Origin)
+	case p.WantLog != me.Log || me.Log == logID{}:
+		return OtherLog, fmt.Sprintf("the log %v is not here: it was lost with its disk, or set aside; this node has %v, which has never voted as that one", p.WantLog, me.Log)
+	case !known:
+		return Stranger, fmt.Sprintf("node %v is no member of cluster %q, as far as is known here at %v", p.From.Node, doc.Name, doc.Version)
+	case from.State == agreed.Lost || from.State == agreed.Left:
+		return Stranger, fmt.Sprintf("node %q is %v: it takes no part any more", from.Name, from.State)
+	}
+	return Welcome, ""
+}
+
+// take implements host.
+func (c *Cluster) take(ctx context.Context, p preface, nc net.Conn) {
+	switch p.Kind {
+	case kindRaft:
+		if q := c.era(); q != nil && q.log == p.WantLog {
+			q.streams.offer(nc)
+			return
+		}
+		_ = nc.Close()
+	case kindGossip:
+		c.gossip.wire.offer(nc)
+	default:
+		serveRequest(ctx, nc, c.cfg.Timing.Ask, func(ctx context.Context, m message) message { return c.answer(ctx, p, m) })
+	}
+}
+
+func (c *Cluster) hear() { c.heard.Store(time.Now().UnixNano()) }
+
+// Contact returns when another node of the cluster was last heard: by gossip, by
+// Raft, or by an answer. The zero time is never, since the start.
+func (c *Cluster) Contact() time.Time {
+	at := c.heard.Load()
+	if c.gossip != nil {
+		at = max(at, c.gossip.wire.heard.Load())
+	}
+	if at == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, at)
+}
+
+// Document returns the newest document known here: agreed, learned from another
+// node, or the last one on disk.
+func (c *Cluster) Document() *agreed.Document { return c.keeper.newest().doc }
+
+// Changed returns a channel that is closed when there is a newer document.
+func (c *Cluster) Changed() <-chan struct{} { return c.keeper.changed() }
+
+// Address returns where a node is: what gossip says, otherwise what the document
+// says; empty if neither knows it.
+func (c *Cluster) Address(id ring.NodeID) string {
+	if id == c.cfg.Node {
+		return c.advertise
+	}
+	s, found := c.gossip.sighting(id)
+	if found && s.Alive {
+		return s.Address
+	}
+	if m, known := c.Document().Member(id); known && m.Address != "" {
+		return m.Address
+	}
+	return s.Address
+}
+
+// Alive tells whether a node answers, as far as is known here; this node does.
+func (c *Cluster) Alive(id ring.NodeID) bool {
+	if id == c.cfg.Node {
+		return true
+	}
+	s, found := c.gossip.sighting(id)
+	return found && s.Alive
+}
+
+func (c *Cluster) lookup(id ring.NodeID) (string, error) {
+	if a := c.Address(id); a != "" {
+		return a, nil
+	}
+	return "", fmt.Errorf("the address of node %v is not known", id)
+}
+
+// serveRequest answers the one question of a connection.
+func serveRequest(ctx context.Context, nc net.Conn, ask time.Duration, answer func(context.Context, message) message) {
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
+	defer stop()
+	_ = nc.SetDeadline(time.Now().Add(requestSlack * ask)) // fails only on a closed connection, which the read reports
+	q, err := readMessage(nc, true)
+	if err != nil {
+		if errors.Is(err, ErrMessage) {
+			_, _ = nc.Write(appendMessage(nil, message{Op: opHello, Err: object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)}))
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestSlack*ask)
+	defer cancel()
+	a := answer(ctx, q)
+	a.Op = q.Op
+	_, _ = nc.Write(appendMessage(nil, a)) // who asked will see that nothing came
+}
+
+// requestSlack is how many times Timing.Ask a question and its answer may take.
+const requestSlack = 4

@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// becomeMember finds others, and joins if this node is no member yet.
+func (c *Cluster) becomeMember(ctx context.Context) error {
+	c.wg.Go(c.meet)
+	c.wg.Go(c.lead)
+	if _, known := c.Document().Member(c.cfg.Node); known {
+		c.wg.Go(c.present)
+		return nil
+	}
+	var last error
+	for {
+		err := c.presentOnce(ctx)
+		if e, ok := errors.AsType[*object.Error](err); ok && e.Outcome == object.NotDone && !e.Code.Retryable() {
+			return fmt.Errorf("node %q cannot join cluster %q: %w", c.cfg.Name, c.cfg.Cluster, err)
+		}
+		if err == nil {
+			c.wg.Go(c.present)
+			return nil
+		}
+		last = err
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node %q has not joined cluster %q in time: %w", c.cfg.Name, c.cfg.Cluster, last)
+		case <-time.After(c.cfg.Timing.Upkeep):
+		}
+	}
+}
+
+// meet finds the other members by gossip: the seeds at first, later those that are
+// not seen.
+func (c *Cluster) meet() {
+	for {
+		if addresses := c.unseen(); len(addresses) > 0 {
+			c.gossip.join(addresses)
+		}
+		wait := c.cfg.Timing.Rejoin
+		if !slices.ContainsFunc(c.gossip.sightings(), func(s sighting) bool { return s.Alive }) {
+			wait = min(wait, c.cfg.Timing.Upkeep) // nobody has answered yet
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// maxUnseen bounds how many addresses are tried at once.
+const maxUnseen = 16
+
+// unseen returns where members may be that are not seen alive, and the seeds as long
+// as nobody is.
+func (c *Cluster) unseen() (addresses []string) {
+	add := func(address string) {
+		if len(addresses) >= maxUnseen || address == "" || address == c.advertise {
+			return
+		}
+		if at, err := resolve(address); err == nil && !slices.Contains(addresses, at.String()) {
+			addresses = append(addresses, at.String())
+		}
+	}
+	anybody := false
+	for _, s := range c.gossip.sightings() {
+		anybody = anybody || s.Alive
+	}
+	if !anybody {
+		for _, seed := range c.cfg.Seeds {
+			add(seed)
+		}
+	}
+	for _, m := range c.Document().Members {
+		if m.ID != c.cfg.Node && m.State.Live() && !c.Alive(m.ID) {
+			add(m.Address)
+		}
+	}
+	return addresses
+}
+
+// present keeps what the document says of this node true.
+func (c *Cluster) present() {
+	wait := c.cfg.Timing.Upkeep
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = c.cfg.Timing.Upkeep
+		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Timing.Ask)
+		err := c.presentOnce(ctx)
+		cancel()
+		if err != nil {
+			wait = c.cfg.Timing.Rejoin
+			if c.ctx.Err() == nil {
+				c.cfg.Log.Warn("the cluster has not taken in what this node says of itself; it is tried again", "error", err)
+			}
+		}
+	}
+}
+
+// presentOnce joins, or tells a new address or other disks, if the document does not
+// have them.
+func (c *Cluster) presentOnce(ctx context.Context) error {
+	doc := c.Document()
+	me := c.cfg.me(c.advertise)
+	cmd := agreed.Command{Kind: agreed.Join, Now: c.cfg.Now().Unix(), Member: me}
+	if m, known := doc.Member(me.ID); known {
+		if !m.State.Live() {
+			return c.refuse(object.Errorf(object.CodeRefused, object.NotDone, "this node is %v in cluster %q: it serves nothing any more; remove its data and start it anew, as another node", m.State, doc.Name))
+		}
+		disks := slices.Clone(me.Disks)
+		slices.SortFunc(disks, func(a, b agreed.DiskID) int { return ring.NodeID(a).Compare(b) })
+		if m.Address == me.Address && m.Name == me.Name && slices.Equal(m.Disks, disks) {
+			return c.refuse(nil)
+		}
+		cmd.Kind = agreed.Introduce
+		cmd.Member = agreed.Member{ID: me.ID, Name: me.Name, Disks: me.Disks, Address: me.Address}
+	}
+	result, err := c.Propose(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	return c.refuse(result.Failure())
+}
+
+// refuse remembers why this node may not be a member.
+func (c *Cluster) refuse(err error) error {
+	c.refusedMu.Lock()
+	defer c.refusedMu.Unlock()
+	c.refused = err
+	return err
+}
+
+func (c *Cluster) whyRefused() error {
+	c.refusedMu.Lock()
+	defer c.refusedMu.Unlock()
+	return c.refused
+}
+
+// upkeep follows what gossip says of newer documents.
+func (c *Cluster) upkeep() {
+	tick := time.NewTicker(c.cfg.Timing.Upkeep)
+	defer tick.Stop()
+	var before ring.Version // the newest version the others had at the last look
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		from, v := c.newestElsewhere()
+		mine := c.keeper.newest().version()
+		// What Raft brings in a moment is not fetched; another era it never brings.
+		if mine.Before(v) && (mine.Era < v.Era || mine.Before(before)) {
+			ctx, cancel := context.WithTimeout(c.ctx, documentSlack*c.cfg.Timing.Ask)
+			if err := c.fetchFrom(ctx, from, ring.Version{}); err != nil && c.ctx.Err() == nil {
+				c.cfg.Log.Info("another node has a newer document, which could not be fetched; it is tried again", "node_id", from.String(), "error", err)
+			}
+			cancel()
+		}
+		before = v
+	}
+}
+
+// newestElsewhere returns the newest version that a node says it has.
+func (c *Cluster) newestElsewhere() (from ring.NodeID, v ring.Version) {
+	for _, s := range c.gossip.sightings() {
+		if s.Alive && v.Before(s.News.Version) {
+			from, v = s.Node, s.News.Version
+		}
+	}
+	return from, v
+}

@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// Raft's configuration names servers by id and address. The id is that of the
+// server's log. The address is no address of the network but the node and its log:
+// a node that comes back elsewhere needs no change of the configuration, and one
+// that comes back without its log is not taken for the server it was.
+
+// serverAddress returns the address of a server in the configuration.
+func serverAddress(node ring.NodeID, log logID) raft.ServerAddress {
+	return raft.ServerAddress(hex.EncodeToString(node[:]) + "/" + log.String())
+}
+
+// parseServer is the inverse of serverAddress.
+func parseServer(address raft.ServerAddress) (node ring.NodeID, log logID, err error) {
+	a, b, _ := strings.Cut(string(address), "/")
+	if !decodeID(node[:], a) || !decodeID(log[:], b) {
+		return ring.NodeID{}, logID{}, fmt.Errorf("%q is no server of mayfly: want a node id, a slash, a log id", cutText(string(address), 80))
+	}
+	return node, log, nil
+}
+
+func decodeID(dst []byte, s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && copy(dst, b) == len(dst) && len(b) == len(dst)
+}
+
+func serverID(log logID) raft.ServerID { return raft.ServerID(log.String()) }
+
+// raftBacklog is how many connections may wait for Raft to take them.
+const raftBacklog = 16
+
+// A raftStreams is Raft's [raft.StreamLayer] over the shared port.
+type raftStreams struct {
+	self   raft.ServerAddress
+	me     func() identity
+	lookup lookup
+	stats  *streamCounters
+	queue  chan net.Conn
+	open   *conns
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	once sync.Once
+}
+
+func newRaftStreams(me func() identity, lookup lookup, stats *streamCounters) *raftStreams {
+	ctx, stop := context.WithCancel(context.Background())
+	id := me()
+	return &raftStreams{
+		self: serverAddress(id.Node, id.Log), me: me, lookup: lookup, stats: stats,
+		queue: make(chan net.Conn, raftBacklog), open: newConns(), ctx: ctx, stop: stop,
+	}
+}
+
+// offer hands a connection that was greeted to Raft, without waiting.
+func (r *raftStreams) offer(nc net.Conn) {
+	owned, err := r.open.add(nc)
+	if err != nil {
+		return
+	}
+	select {
+	case r.queue <- owned:
+	default:
+		_ = owned.Close()
+	}
+}
+
+// Accept implements [net.Listener].
+func (r *raftStreams) Accept() (net.Conn, error) {
+	select {
+	case nc := <-r.queue:
+		return nc, nil
+	case <-r.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements [net.Listener]. All connections end.
+func (r *raftStreams) Close() error {
+	r.once.Do(func() {
+		r.stop()
+		r.open.cut()
+		for {
+			select {
+			case nc := <-r.queue:
+				_ = nc.Close()
+				continue
+			default:
+			}
+			break
+		}
+	})
+	return nil
+}
+
+// Addr implements [net.Listener]: the address in the configuration.
+func (r *raftStreams) Addr() net.Addr { return serverAddr(r.self) }
+
+type serverAddr string
+
+func (a serverAddr) Network() string { return "mayfly" }
+func (a serverAddr) String() string  { return string(a) }
+
+// Dial implements [raft.StreamLayer].
+func (r *raftStreams) Dial(server raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	node, log, err := parseServer(server)
+	if err != nil {
+		return nil, err
+	}
+	address, err := r.lookup(node)
+	if err != nil {
+		return nil, err
+	}
+	nc, _, err := r.stats.call(r.ctx, address, preface{Kind: kindRaft, From: r.me(), WantNode: node, WantLog: log}, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return r.open.add(nc)
+}
