@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
@@ -12,10 +13,12 @@ import (
 	"github.com/mayflydb/mayfly/ring"
 )
 
-// A view is what this node has adopted of what is agreed. It is immutable.
+// A view is what this node has adopted of what is agreed. But for settled it is
+// immutable.
 type view struct {
-	doc   *agreed.Document
-	fence *ring.Fence // of doc's history and some before it
+	doc     *agreed.Document
+	fence   *ring.Fence // of doc's history and some before it
+	settled atomic.Bool // all members are known to have adopted it, or will not answer
 }
 
 // ring returns the history of rings that counts here.
@@ -42,7 +45,7 @@ func (n *Node) adopt() (*ring.Reply, error) {
 	defer n.adopting.Unlock()
 	doc, have := n.agreement.Document(), n.view.Load()
 	if have.doc.Version.Before(doc.Version) {
-		next := &view{doc, have.fence}
+		next := &view{doc: doc, fence: have.fence}
 		switch before, now := have.doc.History.Version(), doc.History.Version(); {
 		case before.Before(now):
 			next.fence = have.fence.Adopt(doc.History)
@@ -54,19 +57,15 @@ func (n *Node) adopt() (*ring.Reply, error) {
 		n.view.Store(next)
 		n.buckets.Store(doc.Buckets)
 		n.meet(doc)
-		n.tellAdopted(have, next)
+		n.adopted.happened()
+		if have.fence != next.fence {
+			n.cfg.Log.Info("another history of rings counts", "version", n.ring().Version().String(), "rings", n.ring().Len())
+		}
 	}
 	if n.gate == nil {
 		return nil, nil
 	}
 	return n.gate.Agreed(n.document().Change, func(p ring.Promise) error { return writePromise(n.homes, p) })
-}
-
-func (n *Node) tellAdopted(before, now *view) {
-	close(n.adopted.Swap(newSignal()).done)
-	if before.fence != now.fence {
-		n.cfg.Log.Info("another history of rings counts", "version", now.fence.History().Version().String(), "rings", now.fence.History().Len())
-	}
 }
 
 // openAgreement begins with what was agreed when this node was last there.
@@ -84,7 +83,11 @@ func (n *Node) openAgreement(home vfs.FS) error {
 		n.agreement = newFixedAgreement(n.cfg, history, buckets)
 	}
 	doc := n.agreement.Document()
-	n.view.Store(&view{doc, ring.NewFence(doc.History)})
+	first := &view{doc: doc, fence: ring.NewFence(doc.History)}
+	if n.began = doc.History.Version(); n.fixed() || n.began.Index <= 1 && n.began.Era <= 1 {
+		first.settled.Store(true) // there was none before
+	}
+	n.view.Store(first)
 	n.buckets.Store(doc.Buckets)
 	return nil
 }
@@ -107,11 +110,6 @@ func (n *Node) fixed() bool {
 	_, fixed := n.agreement.(*fixedAgreement)
 	return fixed
 }
-
-// A signal is a channel that is closed once.
-type signal struct{ done chan struct{} }
-
-func newSignal() *signal { return &signal{make(chan struct{})} }
 
 // meet makes the ways to the members of a document.
 func (n *Node) meet(doc *agreed.Document) {

@@ -28,28 +28,30 @@ type bucketNames struct{ bucketType, bucket string }
 type placed struct {
 	timed bool
 	n     int
+	w     int // the least that ever acknowledged a put
 }
 
-// of returns where an object is placed. A key that its bucket does not take has no
-// time: nobody stores it.
-func (b *placing) of(bucketType, name, key []byte, hash uint64) ring.Placed {
+// of returns where an object is placed, and how many owners acknowledge a put at
+// least. A key that its bucket does not take has no time: nobody stores it.
+func (b *placing) of(bucketType, name, key []byte, hash uint64) (o ring.Placed, w int) {
 	set, page := b.present(), b.page.Load()
 	if page == nil || page.set != set {
 		page = &placingPage{set: set, declared: make(map[bucketNames]placed, set.Len())}
 		for p := range set.All() {
-			page.declared[bucketNames{p.Type, p.Name}] = placed{p.Timed, p.N}
+			page.declared[bucketNames{p.Type, p.Name}] = placed{p.Timed, p.N, p.SmallestW}
 		}
 		b.page.Store(page)
 	}
 	p, declared := page.declared[bucketNames{string(bucketType), string(name)}]
 	if !declared {
-		return ring.Placed{Hash: hash, N: bucket.DefaultN}
+		plain := bucket.Plain(string(bucketType), string(name))
+		return ring.Placed{Hash: hash, N: plain.N}, plain.SmallestW
 	}
-	o := ring.Placed{Timed: p.timed, Hash: hash, N: p.n}
+	o = ring.Placed{Timed: p.timed, Hash: hash, N: p.n}
 	if p.timed {
 		o.Epoch, _ = event.TimedEpoch(key)
 	}
-	return o
+	return o, p.w
 }
 
 // A fence judges requests to this node's replicas, from here and from others.
@@ -66,7 +68,8 @@ func (n *Node) newFence() *fence {
 // judge tells what a request comes to: puts are for owners, reads for sources as
 // well.
 func (f *fence) judge(theirs ring.Version, ref peer.Ref, put bool) peer.Judgement {
-	switch f.present().Judge(f.me, theirs, f.placing.of(ref.Type, ref.Bucket, ref.Key, ref.Hash)) {
+	o, _ := f.placing.of(ref.Type, ref.Bucket, ref.Key, ref.Hash)
+	switch f.present().Judge(f.me, theirs, o) {
 	case ring.IsBehind:
 		return peer.Behind
 	case ring.IsOwner:

@@ -34,7 +34,7 @@ func TestHistoryNamesTheMembers(t *testing.T) {
 	for _, members := range [][]Member{nil, {{Name: "n1", Address: "0.0.0.0:7070"}, {Name: "n2", Address: ":7070"}}} {
 		history := c.nodes[0].ring()
 		n := &Node{agreement: newFixedAgreement(Config{Members: members}, history, nil)}
-		n.view.Store(&view{n.agreement.Document(), ring.NewFence(history)})
+		n.view.Store(&view{doc: n.agreement.Document(), fence: ring.NewFence(history)})
 		if h, err := (clientStore{nil, n}).History(t.Context()); err != nil || len(h.Addresses) != 0 {
 			t.Errorf("members %v: %v, %v", members, h.Addresses, err)
 		}

@@ -40,7 +40,7 @@ func (n *Node) completed(ctx context.Context, under ring.Version, done []ring.Co
 // merge runs the Merger while this node is not alone: it would have nobody to ask.
 func (n *Node) merge(ctx context.Context) {
 	for n.alone() {
-		adopted := n.adopted.Load().done
+		adopted := n.adopted.next()
 		if !n.alone() {
 			break
 		}

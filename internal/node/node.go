@@ -54,7 +54,9 @@ type Node struct {
 	gate      *agreed.Gate               // nil where nothing is prepared: the members are a list
 	view      atomic.Pointer[view]       // what is adopted of what is agreed; replaced under adopting
 	adopting  sync.Mutex                 // held by adopt
-	adopted   atomic.Pointer[signal]     // closed, and replaced, when view has been
+	adopted   *signal                    // happens when view was replaced
+	heardOf   *signal                    // happens when a member is known to have adopted another history
+	began     ring.Version               // of the history that this node began with
 	buckets   atomic.Pointer[bucket.Set] // those of view
 	shared    atomic.Bool                // some ring had, or is about to have, another node
 	peers     *peerSet                   // the other members
@@ -84,8 +86,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 			return nil, err
 		}
 	}
-	n := &Node{cfg: cfg, listener: ln}
-	n.adopted.Store(newSignal())
+	n := &Node{cfg: cfg, listener: ln, adopted: newSignal(), heardOf: newSignal()}
 	n.buckets.Store(cfg.Buckets)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.closePeers(), n.closeDisks(), ln.Close())
@@ -200,6 +201,7 @@ func (n *Node) serve() {
 		}
 	})
 	n.wg.Go(func() { n.follow(ctx) })
+	n.wg.Go(func() { n.announce(ctx) })
 	n.wg.Go(func() { n.pushes.run(ctx) })
 	n.wg.Go(func() { n.upkeep(ctx) })
 	n.wg.Go(func() { n.merge(ctx) })
@@ -207,7 +209,7 @@ func (n *Node) serve() {
 
 // door returns what serves the node's connections.
 func (n *Node) door() wire.Handler {
-	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await})
+	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await, Heard: n.heard})
 	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }, CatchUp: n.catcher.await})
 	return door{users: native.NewHandler(clientStore{n.store, n}), nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
 }

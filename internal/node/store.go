@@ -33,6 +33,7 @@ type Store struct {
 	deltas *latency
 	log    *slog.Logger
 	info   func() proto.Info
+	settle func(context.Context, *object.Header) error // returns when what is stored may be acknowledged
 }
 
 func newStore(n *Node, coord *replication.Coordinator, dcs *dcSet) *Store {
@@ -42,7 +43,7 @@ func newStore(n *Node, coord *replication.Coordinator, dcs *dcSet) *Store {
 		gets:   newLatency("get", "Time a get took."),
 		deltas: newLatency("delta", "Time a delta of the index took to be written."),
 	}
-	s.info = n.info
+	s.info, s.settle = n.info, n.settle
 	s.rows = newGrouper(s.writeDelta)
 	return s
 }
@@ -55,6 +56,9 @@ func (s *Store) Put(ctx context.Context, rec object.Record) error {
 	err := checkPut(&rec)
 	if err == nil {
 		err = s.coord.Put(ctx, rec)
+	}
+	if err == nil {
+		err = s.settle(ctx, &rec.Header)
 	}
 	if err == nil && isIndexed(&rec.Header) {
 		err = s.listOne(ctx, rec)
@@ -78,6 +82,9 @@ func (s *Store) PutBatch(ctx context.Context, recs []object.Record) []error {
 	all.settle(s.coord.PutBatch(ctx, all.recs))
 	listed := selected{errs: errs}
 	for i := range recs {
+		if errs[i] == nil {
+			errs[i] = s.settle(ctx, &recs[i].Header)
+		}
 		if errs[i] == nil && isIndexed(&recs[i].Header) {
 			listed.add(i, recs[i])
 		}
@@ -188,6 +195,9 @@ func (s *Store) writeDelta(ctx context.Context, key event.IndexKey, delta index.
 	}
 	defer rec.Release()
 	err = s.coord.AppendDelta(ctx, rec)
+	if err == nil {
+		err = s.settle(ctx, &rec.Header)
+	}
 	s.deltas.observe(time.Since(start), err)
 	return err
 }

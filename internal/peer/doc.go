@@ -17,6 +17,7 @@
 //	35  replica row   get, repair     meta: an index key, text  meta: a verdict, xxhash64 of the row (8);
 //	                                                            body: the row, if found
 //	40  subscribe     tail            meta: a subscription      messages: pushes
+//	41  adopted       control         –                         –
 //
 // A verdict:
 //
@@ -63,7 +64,10 @@
 // for the object, answers CodeWrongOwner, and the asking side learns the newer
 // history before its coordinator is told ([Config.CatchUp]). Puts are for owners;
 // sources are read as well. A put is judged again when it is stored: one that was
-// taken for a ring that does not count any more is not acknowledged.
+// taken for a ring that does not count any more is not acknowledged. A node that
+// adopts a history tells all others at once ("adopted"): what is acknowledged under
+// it waits until enough of those that spoke for the object before have adopted it
+// too ([ring.Fence.Settled]).
 //
 // # What is bounded
 //

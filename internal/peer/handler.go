@@ -64,6 +64,9 @@ type HandlerConfig struct {
 	// or says why not. Many requests may wait in it at once. Without it, requests of
 	// a newer history are refused.
 	CatchUp func(ctx context.Context, v ring.Version, from ring.NodeID) error
+	// Heard is told with each request which history a peer has adopted. It must be
+	// quick. Default: nothing is done.
+	Heard func(from ring.NodeID, v ring.Version)
 }
 
 // A Handler serves the requests of other nodes' Peers. It is a [wire.Handler]
@@ -81,17 +84,22 @@ type HandlerStats struct {
 	Malformed               uint64 // requests that could not be decoded: refused
 	CatchUps                uint64 // requests that waited for a newer history
 	WrongOwner              uint64 // requests refused because the histories differ
+	Announced               uint64 // histories that peers said they had adopted
 }
 
 type handlerCounters struct {
 	requests                                    [4]atomic.Uint64
 	strangers, malformed, catchUps, wrongOwners atomic.Uint64
+	announced                                   atomic.Uint64
 }
 
 // NewHandler returns a Handler.
 func NewHandler(cfg HandlerConfig) *Handler {
 	if cfg.Local == nil || cfg.Cluster.IsZero() {
 		panic("peer: BUG: a handler without replicas or cluster")
+	}
+	if cfg.Heard == nil {
+		cfg.Heard = func(ring.NodeID, ring.Version) {}
 	}
 	return &Handler{cfg: cfg}
 }
@@ -102,6 +110,7 @@ func (h *Handler) Stats() HandlerStats {
 	return HandlerStats{
 		Puts: c.requests[0].Load(), Gets: c.requests[1].Load(), Heads: c.requests[2].Load(), Rows: c.requests[3].Load(),
 		Strangers: c.strangers.Load(), Malformed: c.malformed.Load(), CatchUps: c.catchUps.Load(), WrongOwner: c.wrongOwners.Load(),
+		Announced: c.announced.Load(),
 	}
 }
 
@@ -109,6 +118,10 @@ func (h *Handler) Stats() HandlerStats {
 func (h *Handler) ServeWire(ctx context.Context, r *wire.Request) (wire.Answer, error) {
 	if err := h.check(r); err != nil {
 		return wire.Answer{}, err
+	}
+	h.cfg.Heard(ring.NodeID(r.Peer().Node), ring.Version(r.History))
+	if r.Op == OpAdopted {
+		return h.adopted(r)
 	}
 	h.counters.requests[r.Op-OpPut].Add(1)
 	switch r.Op {
@@ -131,6 +144,10 @@ func (h *Handler) check(r *wire.Request) error {
 	case !who.IsNode() || who.Cluster != h.cfg.Cluster:
 		h.counters.strangers.Add(1)
 		return errStranger
+	case r.Op == OpAdopted:
+		if r.Class == wire.Control {
+			return nil
+		}
 	case r.Class == wire.Repair, r.Op == OpPut && r.Class == wire.Ingest, r.Op != OpPut && r.Class == wire.Get:
 		return nil
 	}
@@ -183,6 +200,15 @@ var (
 	errMovedMeanwhile = &object.Error{Code: object.CodeWrongOwner, Outcome: object.MaybeDone,
 		Message: "the owners of the key changed while it was stored: ask again under the new history"}
 )
+
+// adopted answers an announcement: with the version that every answer carries.
+func (h *Handler) adopted(r *wire.Request) (wire.Answer, error) {
+	if len(r.Meta)+len(r.Body) > 0 {
+		return wire.Answer{}, h.malformed(malformed("an announcement with arguments"))
+	}
+	h.counters.announced.Add(1)
+	return wire.Answer{}, nil
+}
 
 func (h *Handler) put(ctx context.Context, r *wire.Request) (wire.Answer, error) {
 	if len(r.Meta) > 0 {

@@ -18,7 +18,7 @@ const (
 )
 
 // Serves tells whether an operation of the wire is one of this package's.
-func Serves(op uint8) bool { return op >= OpPut && op <= OpRow }
+func Serves(op uint8) bool { return op >= OpPut && op <= OpRow || op == OpAdopted }
 
 // The index's own bucket, for the placement of its rows.
 const (

@@ -358,3 +358,42 @@ func FuzzHandler(f *testing.F) {
 		r.local.release()
 	})
 }
+
+// TestAnnounce: both sides know then what the other has adopted; who is behind is
+// told, and who hears of something newer is as well.
+func TestAnnounce(t *testing.T) {
+	var caught []ring.Version
+	r := connected(t, func(c *Config) {
+		c.CatchUp = func(v ring.Version, _ time.Time, then func()) {
+			caught = append(caught, v)
+			then()
+		}
+	})
+	defer r.close()
+	heard := map[ring.NodeID]ring.Version{}
+	r.handler.cfg.Heard = func(from ring.NodeID, v ring.Version) { heard[from] = v }
+	r.local.setVersion(ring.Version{Era: 1, Index: 3})
+	if err := r.peer.Announce(t.Context(), ring.Version{Era: 1, Index: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if heard[here] != (ring.Version{Era: 1, Index: 2}) || r.peer.Seen() != (ring.Version{Era: 1, Index: 3}) {
+		t.Errorf("heard %v, seen %v", heard, r.peer.Seen())
+	}
+	if len(caught) != 1 || caught[0] != r.peer.Seen() {
+		t.Errorf("a newer history was not asked for: %v", caught)
+	}
+	if r.peer.Saw(ring.Version{Era: 1, Index: 1}) || !r.peer.Saw(ring.Version{Era: 1, Index: 9}) || r.peer.Seen().Index != 9 {
+		t.Errorf("what was seen: %v", r.peer.Seen())
+	}
+	if r.handler.Stats().Announced != 1 {
+		t.Errorf("counts: %+v", r.handler.Stats())
+	}
+	for _, call := range []wire.Call{
+		{Op: OpAdopted, Class: wire.Get},
+		{Op: OpAdopted, Class: wire.Control, Meta: []byte{1}},
+	} {
+		conn, _ := r.peer.pick(false, nil)
+		_, err := conn.Call(t.Context(), &call)
+		want(t, "an announcement", object.AsError(err), object.CodeBadRequest, object.NotDone)
+	}
+}
