@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
-	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -27,9 +25,9 @@ type council struct {
 	mu      sync.Mutex
 	doc     *agreed.Document
 	seats   map[ring.NodeID]*seat
-	said    []agreed.Command // all that nodes proposed
+	said    []agreed.Command // all that was applied, or refused
+	results []agreed.Result  // of these
 	refuses func(agreed.Command) bool
-	plan    *ring.Plan // of the pending change
 }
 
 // A seat is one node's Agreement.
@@ -83,35 +81,12 @@ func (c *council) config(name string) Config {
 	s := &seat{c: c, id: id, doc: c.doc, changed: make(chan struct{})}
 	c.seats[id] = s
 	c.mu.Unlock()
-	c.change(func(d *agreed.Document) {
-		for i := range d.Members {
-			if d.Members[i].ID == id {
-				d.Members[i].Address = ln.Addr().String()
-			}
-		}
-	})
+	m := c.member(name, ln.Addr().String())
+	c.do(agreed.Command{Kind: agreed.Introduce, Member: agreed.Member{ID: m.ID, Disks: m.Disks, Address: m.Address}})
 	return Config{
 		Name: name, Cluster: "council", Listener: ln, Data: []string{c.t.TempDir()}, SlotSeconds: councilSlot,
 		Log: slog.New(slog.DiscardHandler), Now: c.now, UpkeepInterval: 20 * time.Millisecond,
 		agreement: s, id: id, mergeGrace: time.Millisecond,
-	}
-}
-
-// change makes the next document.
-func (c *council) change(f func(d *agreed.Document)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.changeLocked(f)
-}
-
-func (c *council) changeLocked(f func(d *agreed.Document)) {
-	next := *c.doc
-	next.Members = slices.Clone(next.Members)
-	next.Version.Index++
-	f(&next)
-	c.doc = &next
-	for _, s := range c.seats {
-		s.hearLocked()
 	}
 }
 
@@ -151,9 +126,7 @@ func (s *seat) Propose(_ context.Context, cmd agreed.Command) (agreed.Result, er
 	if s.deaf || s.c.refuses != nil && s.c.refuses(cmd) {
 		return agreed.Result{}, object.Errorf(object.CodeUnavailable, object.NotDone, "nobody hears you")
 	}
-	s.c.said = append(s.c.said, cmd)
-	s.c.applyLocked(cmd)
-	return agreed.Result{Version: s.c.doc.Version}, nil
+	return s.c.applyLocked(cmd), nil
 }
 
 func (s *seat) CatchUp(_ context.Context, v ring.Version, from ring.NodeID) error {
@@ -178,84 +151,63 @@ func (s *seat) Alive(ring.NodeID) bool { return true }
 
 func (s *seat) Close(context.Context) error { return nil }
 
-// applyLocked carries a command out, as far as these tests need it.
-func (c *council) applyLocked(cmd agreed.Command) {
-	switch cmd.Kind {
-	case agreed.Promised, agreed.Tick:
-		e := ring.ChangeEvent{Kind: ring.Tick, Now: cmd.Now}
-		if cmd.Kind == agreed.Promised {
-			e = ring.ChangeEvent{Kind: ring.Promised, Now: cmd.Now, Round: cmd.Round, Node: cmd.Node, Highest: cmd.Highest}
-		}
-		c.stepLocked(e)
-	case agreed.Completed:
-		c.changeLocked(func(d *agreed.Document) { c.history(d.History.Complete(d.Version, cmd.Completions...))(d) })
+// applyLocked carries a command out.
+func (c *council) applyLocked(cmd agreed.Command) agreed.Result {
+	next, result := c.doc.Apply(cmd)
+	c.said, c.results = append(c.said, cmd), append(c.results, result)
+	c.doc = next
+	for _, s := range c.seats {
+		s.hearLocked()
 	}
+	return result
 }
 
-func (c *council) history(h *ring.History, err error) func(*agreed.Document) {
-	if err != nil {
-		c.t.Error(err)
+// do carries a command of the test out, which must not be refused.
+func (c *council) do(cmd agreed.Command) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cmd.Now = c.clock.Load()
+	if r := c.applyLocked(cmd); r.Err != nil {
+		c.t.Fatalf("%v: %v", cmd.Kind, r.Err)
 	}
-	return func(d *agreed.Document) { d.History = h }
-}
-
-// stepLocked brings the change of the ring further.
-func (c *council) stepLocked(e ring.ChangeEvent) {
-	change, actions := c.doc.Change.Step(c.doc.Timing(), e)
-	c.changeLocked(func(d *agreed.Document) {
-		d.Change = change
-		for _, a := range actions {
-			if a.Kind == ring.Fix {
-				c.history(c.plan.Commit(d.History, d.Version, change.Boundary))(d)
-				for i := range d.Members {
-					if d.Members[i].State == agreed.Joining {
-						d.Members[i].State = agreed.Valid
-					}
-				}
-			}
-		}
-	})
 }
 
 // join makes new members known.
 func (c *council) join(names ...string) {
-	c.change(func(d *agreed.Document) {
-		for _, name := range names {
-			m := c.member(name, "127.0.0.1:1")
-			m.State = agreed.Joining
-			d.Members = append(d.Members, m)
-		}
-		slices.SortFunc(d.Members, func(a, b agreed.Member) int { return a.ID.Compare(b.ID) })
-	})
+	c.t.Helper()
+	for _, name := range names {
+		c.do(agreed.Command{Kind: agreed.Join, Member: c.member(name, "127.0.0.1:1")})
+	}
 }
 
-// propose begins a change to a ring of these members.
-func (c *council) propose(names ...string) {
+// commit begins the change that is staged.
+func (c *council) commit() {
 	c.t.Helper()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := ring.Wanted{Bits: c.bits, N: 3}
-	var all []ring.NodeID
-	for _, m := range c.doc.Members {
-		all = append(all, m.ID)
-		if slices.Contains(names, m.Name) {
-			w.Nodes = append(w.Nodes, m.Node())
-		}
-	}
-	d := ring.Data{Oldest: c.clock.Load()/councilSlot - 100, TTLSeconds: bucket.DefaultEventsTTL}
-	w.From = c.doc.History.SlotOf(c.clock.Load()) + 1
-	var err error
-	if c.plan, err = ring.NewPlan(c.doc.History, w, d); err != nil {
-		c.t.Fatal(err)
-	}
-	c.stepLocked(ring.ChangeEvent{Kind: ring.Propose, Now: c.clock.Load(), Members: all, From: w.From})
+	hash := c.doc.StagedHash()
+	c.mu.Unlock()
+	c.do(agreed.Command{Kind: agreed.CommitStaged, Commit: agreed.Commit{Staged: hash, Oldest: c.clock.Load()/councilSlot - 100}})
 }
 
-// fixed reports whether the change is, and from which slot on it counts.
-func (c *council) fixed() (boundary int64, fixed bool) {
+// awaitFixed waits until the change is fixed, and returns from which slot on it
+// counts.
+func (c *council) awaitFixed() (boundary int64) {
+	c.t.Helper()
+	until(c.t, "the change is fixed", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		boundary = c.doc.Change.Boundary
+		return c.doc.Change.Phase == ring.Fixed
+	})
+	return boundary
+}
+
+// present returns the newest document.
+func (c *council) present() *agreed.Document {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.doc.Change.Boundary, c.doc.Change.Phase == ring.Fixed
+	return c.doc
 }
 
 // run has the clock go on by a second each pause, until the test ends.

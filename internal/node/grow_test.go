@@ -161,12 +161,8 @@ func TestGrow(t *testing.T) {
 	c.join(numbered(4, 6)...)
 	nodes = append(nodes, c.startAll(numbered(4, 6)...)...)
 	load.through(nodes[3:]...)
-	c.propose(numbered(1, 6)...)
-	until(t, "the change is fixed", func() bool {
-		_, fixed := c.fixed()
-		return fixed
-	})
-	boundary, _ := c.fixed()
+	c.commit()
+	boundary := c.awaitFixed()
 	until(t, "two slots of the new ring are over", func() bool { return c.clock.Load() > (boundary+2)*councilSlot })
 	load.end()
 	load.check("after growing", nodes...)

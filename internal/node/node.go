@@ -137,7 +137,7 @@ func (n *Node) open() error {
 	if err := n.openGate(); err != nil {
 		return err
 	}
-	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence()}
+	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence(), gate: n.gate}
 	n.openPeers()
 	n.coord, err = replication.New(replication.Config{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer,

@@ -1,10 +1,8 @@
 package node
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/expiry"
@@ -13,64 +11,12 @@ import (
 )
 
 // What a node has promised while a change of the ring is prepared is in a file on
-// each of its disks: a disk that is lost must not take the promise with it.
-// Integers are little-endian. This is format 1.
-//
-//	offset  size  field
-//	0       8     magic "MAYFLYPR"
-//	8       4     format, 1
-//	12      1     flags: 1 lifted, 2 fixed
-//	13      3     zero
-//	16      8     round
-//	24      8     boundary, a slot
-//	32      4     CRC-32C of every byte before it
+// each of its disks, as ring.Promise encodes it: a disk that is lost must not take
+// the promise with it.
 const (
-	promiseName   = nodeDir + "/promise"
-	promiseMagic  = "MAYFLYPR"
-	promiseFormat = 1
-	promiseSize   = 36 // bytes
-
-	promiseLifted = 1 << 0
-	promiseFixed  = 1 << 1
+	promiseName     = nodeDir + "/promise"
+	maxPromiseBytes = 1 << 10
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func appendPromise(dst []byte, p ring.Promise) []byte {
-	start := len(dst)
-	flags := byte(0)
-	if p.Lifted {
-		flags |= promiseLifted
-	}
-	if p.Fixed {
-		flags |= promiseFixed
-	}
-	dst = append(dst, promiseMagic...)
-	dst = binary.LittleEndian.AppendUint32(dst, promiseFormat)
-	dst = append(dst, flags, 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint64(dst, p.Round)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(p.Boundary))
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
-}
-
-var errPromise = errors.New("the node's promise cannot be read")
-
-func parsePromise(b []byte) (ring.Promise, error) {
-	le := binary.LittleEndian
-	switch {
-	case len(b) < 12 || string(b[:8]) != promiseMagic:
-		return ring.Promise{}, fmt.Errorf("%w: it is none of mayfly's", errPromise)
-	case le.Uint32(b[8:]) != promiseFormat:
-		return ring.Promise{}, fmt.Errorf("%w: it has format %d: use the version of mayfly that wrote it", errPromise, le.Uint32(b[8:]))
-	case len(b) != promiseSize || crc32.Checksum(b[:32], castagnoli) != le.Uint32(b[32:]):
-		return ring.Promise{}, fmt.Errorf("%w: it is damaged", errPromise)
-	}
-	p := ring.Promise{Round: le.Uint64(b[16:]), Boundary: int64(le.Uint64(b[24:])), Lifted: b[12]&promiseLifted != 0, Fixed: b[12]&promiseFixed != 0}
-	if b[12]&^(promiseLifted|promiseFixed) != 0 || [3]byte(b[13:16]) != [3]byte{} || p.Lifted && p.Fixed {
-		return ring.Promise{}, fmt.Errorf("%w: it says what no promise says", errPromise)
-	}
-	return p, nil
-}
 
 // readPromise returns the latest promise that any of the disks has: that of the
 // greatest round, as it was settled. One that is damaged is in the way: what it
@@ -78,13 +24,13 @@ func parsePromise(b []byte) (ring.Promise, error) {
 func readPromise(disks []vfs.FS) (latest ring.Promise, err error) {
 	var faults []error
 	for _, disk := range disks {
-		b, err := vfs.ReadFile(disk, promiseName, promiseSize+1)
+		b, err := vfs.ReadFile(disk, promiseName, maxPromiseBytes)
 		if vfs.IsNotExist(err) {
 			continue
 		}
 		var p ring.Promise
 		if err == nil {
-			p, err = parsePromise(b)
+			p, err = ring.UnmarshalPromise(b)
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", disk.Path(promiseName), err))
@@ -102,8 +48,15 @@ func readPromise(disks []vfs.FS) (latest ring.Promise, err error) {
 
 // writePromise makes a promise durable on all disks in use.
 func writePromise(disks []vfs.FS, p ring.Promise) error {
+	b, err := p.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("keep the promise: %w", err)
+	}
 	for _, disk := range disks {
-		if err := vfs.PublishBytes(disk, promiseName, appendPromise(nil, p)); err != nil {
+		if err := disk.MkdirAll(nodeDir); err != nil {
+			return fmt.Errorf("keep the promise on %s: %w", disk.Path("."), err)
+		}
+		if err := vfs.PublishBytes(disk, promiseName, b); err != nil {
 			return fmt.Errorf("keep the promise on %s: %w", disk.Path("."), err)
 		}
 	}

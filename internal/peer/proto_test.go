@@ -32,11 +32,11 @@ func TestGoldenMetas(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", c.what, got, c.want)
 		}
 	}
-	if OpPut != 32 || OpGet != 33 || OpHead != 34 || OpRow != 35 {
+	if OpPut != 32 || OpGet != 33 || OpHead != 34 || OpRow != 35 || OpAdopted != 41 {
 		t.Error("the operations have other numbers")
 	}
 	for op := range 256 {
-		if Serves(uint8(op)) != (op >= 32 && op <= 35) {
+		if Serves(uint8(op)) != (op >= 32 && op <= 35 || op == 41) {
 			t.Errorf("operation %d", op)
 		}
 	}
