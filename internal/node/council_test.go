@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -247,4 +248,27 @@ func numbered(from, to int) (names []string) {
 		names = append(names, fmt.Sprint("n", i))
 	}
 	return names
+}
+
+// refuse has the council not hear what is proposed, if f says so; nil: it hears all.
+func (c *council) refuse(f func(agreed.Command) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuses = f
+}
+
+// heardPromise reports whether a node's promise of the present round was heard.
+func (c *council) heardPromise(name string) bool {
+	change := c.present().Change
+	return change.Phase == ring.Proposed && !slices.Contains(change.Waiting, councilID(name))
+}
+
+// nudge has nodes propose again what was refused.
+func (c *council) nudge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.seats {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
 }
