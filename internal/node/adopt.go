@@ -57,6 +57,7 @@ func (n *Node) adopt() (*ring.Reply, error) {
 		n.view.Store(next)
 		n.buckets.Store(doc.Buckets)
 		n.meet(doc)
+		n.checkSettings(doc)
 		n.adopted.happened()
 		if have.fence != next.fence {
 			n.cfg.Log.Info("another history of rings counts", "version", n.ring().Version().String(), "rings", n.ring().Len())
@@ -70,7 +71,9 @@ func (n *Node) adopt() (*ring.Reply, error) {
 
 // openAgreement begins with what was agreed when this node was last there.
 func (n *Node) openAgreement(home vfs.FS) error {
-	n.agreement = n.cfg.agreement
+	if n.cfg.agreement != nil {
+		n.agreement = n.cfg.agreement
+	}
 	if n.agreement == nil {
 		history, err := openHistory(home, n.cfg, n.id)
 		if err != nil {
@@ -86,6 +89,9 @@ func (n *Node) openAgreement(home vfs.FS) error {
 	first := &view{doc: doc, fence: ring.NewFence(doc.History)}
 	if n.began = doc.History.Version(); n.fixed() || n.began.Index <= 1 && n.began.Era <= 1 {
 		first.settled.Store(true) // there was none before
+	}
+	if _, ok := n.agreement.(refresher); ok {
+		n.fresh.stale.Store(n.othersMatter())
 	}
 	n.view.Store(first)
 	n.buckets.Store(doc.Buckets)

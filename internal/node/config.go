@@ -28,6 +28,9 @@ type Config struct {
 	// Members lists all nodes of the cluster, this one included, the same on each.
 	// None: this node is alone.
 	Members []Member
+	// Join has the members agree on who they are, and on all else that may change;
+	// Members must be empty then. Nil: nothing ever changes.
+	Join *Join
 	// Listener serves instead of a listener on Listen; Close closes it.
 	Listener net.Listener
 
@@ -105,6 +108,7 @@ func (c Config) Validate() error {
 	}
 	fault(c.Cluster == "", "the cluster needs a name")
 	fault(c.Listen == "" && c.Listener == nil, "the node needs an address to listen on, such as 127.0.0.1:7070")
+	fault(c.Join != nil && len(c.Members) > 0, "the members are listed, and the node is to join a cluster: choose one of them")
 	fault(len(c.Data) == 0, "the node needs a data directory")
 	fault(c.SlotSeconds < 1, "a slot of %d seconds: at least 1", c.SlotSeconds)
 	fault(c.Partitions < 1 || c.Partitions > maxPartitions || bits.OnesCount(uint(c.Partitions)) != 1,

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,9 +32,11 @@ type failedDisk struct {
 
 // A dataDir is a data directory that can be read.
 type dataDir struct {
-	path string
-	fs   vfs.FS
-	disk bitcask.ID // zero while it is nobody's
+	path    string
+	fs      vfs.FS
+	disk    bitcask.ID // zero while it is nobody's
+	cluster bitcask.ID // the same
+	becomes bitcask.ID // of one that is nobody's: the id it gets; zero: any
 }
 
 // openDisks opens the data directories that can be opened; at least one must be,
@@ -41,7 +44,7 @@ type dataDir struct {
 // n.paths, n.failed and n.missing, and returns the directory in which the node's
 // own files are kept. A directory that is somebody else's, or does not go with the
 // configuration, is no failure but a mistake: it is an error.
-func (n *Node) openDisks() (home vfs.FS, err error) {
+func (n *Node) openDisks(ctx context.Context) (home vfs.FS, err error) {
 	var dirs []dataDir
 	for _, path := range n.cfg.Data {
 		dir, err := readDataDir(path)
@@ -61,13 +64,21 @@ func (n *Node) openDisks() (home vfs.FS, err error) {
 	}
 	known := knownDisks(dirs)
 	n.missing = missingDisks(known, dirs)
+	dirs = slices.DeleteFunc(dirs, func(dir dataDir) bool {
+		lost := dir.disk == bitcask.ID{} && len(n.missing) > 0
+		if lost {
+			n.fail(dir.path, fmt.Errorf("the directory is empty, and disk %s of this node is missing: is it mounted? If the disk was replaced, remove %s from the other data directories", n.missing[0], disksName))
+		}
+		return lost
+	})
+	if n.cfg.Join != nil && len(dirs) > 0 {
+		if err := n.introduce(ctx, dirs); err != nil {
+			return nil, err
+		}
+	}
 	var inUse []dataDir
 	for _, dir := range dirs {
-		if (dir.disk == bitcask.ID{}) && len(n.missing) > 0 {
-			n.fail(dir.path, fmt.Errorf("the directory is empty, and disk %s of this node is missing: is it mounted? If the disk was replaced, remove %s from the other data directories", n.missing[0], disksName))
-			continue
-		}
-		d, err := n.openDisk(dir.fs)
+		d, err := n.openDisk(dir)
 		if isDiskFault(err) && (len(n.disks) > 0 || dir.path != dirs[len(dirs)-1].path) {
 			n.fail(dir.path, err)
 			continue
@@ -98,8 +109,10 @@ func (n *Node) openDisks() (home vfs.FS, err error) {
 }
 
 // openDisk opens a directory as a disk whose partitions can be listed.
-func (n *Node) openDisk(fsys vfs.FS) (*bitcask.Disk, error) {
-	d, err := bitcask.OpenDisk(fsys, n.engineConfig(), n.cfg.Now().UnixMicro())
+func (n *Node) openDisk(dir dataDir) (*bitcask.Disk, error) {
+	cfg := n.engineConfig()
+	cfg.Disk = dir.becomes
+	d, err := bitcask.OpenDisk(dir.fs, cfg, n.cfg.Now().UnixMicro())
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +135,7 @@ func readDataDir(path string) (dataDir, error) {
 	if err != nil && !vfs.IsNotExist(errors.Unwrap(err)) {
 		return dataDir{}, err
 	}
-	return dataDir{path, fsys, id.Disk}, nil
+	return dataDir{path: path, fs: fsys, disk: id.Disk, cluster: id.Cluster}, nil
 }
 
 // isDiskFault reports whether an error is the disk's, and not a directory that is

@@ -50,7 +50,7 @@ func whoAmI(dirs []vfs.FS, cfg Config) (ring.NodeID, error) {
 	if me.IsZero() {
 		me = cfg.id
 	}
-	if me.IsZero() {
+	if me.IsZero() && cfg.Join == nil { // else it gets one when it is introduced to its cluster
 		rand.Read(me[:])
 	}
 	return me, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/cluster"
 	"github.com/mayflydb/mayfly/internal/native"
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/internal/peer"
@@ -50,6 +51,10 @@ type Node struct {
 	server   *wire.Server
 	listener net.Listener
 
+	mux       *cluster.Mux     // nil where the members are a list
+	join      cluster.Config   // the same: zero
+	member    *cluster.Cluster // the same: nil
+	fresh     freshness
 	agreement Agreement
 	gate      *agreed.Gate               // nil where nothing is prepared: the members are a list
 	view      atomic.Pointer[view]       // what is adopted of what is agreed; replaced under adopting
@@ -77,22 +82,29 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	n := &Node{cfg: cfg, adopted: newSignal(), heardOf: newSignal()}
 	// The address comes first: a port in use is the likeliest mistake, and costs
 	// nothing to find.
-	ln := cfg.Listener
-	if ln == nil {
-		var err error
-		if ln, err = listen(ctx, cfg.Listen); err != nil {
-			return nil, err
-		}
+	if err := n.listen(ctx); err != nil {
+		return nil, err
 	}
-	n := &Node{cfg: cfg, listener: ln, adopted: newSignal(), heardOf: newSignal()}
 	n.buckets.Store(cfg.Buckets)
-	if err := n.open(); err != nil {
-		return nil, errors.Join(err, n.closePeers(), n.closeDisks(), ln.Close())
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.closePeers(), n.leave(ctx), n.closeDisks(), n.closeListener())
 	}
 	n.serve()
 	return n, nil
+}
+
+// listen opens the port.
+func (n *Node) listen(ctx context.Context) (err error) {
+	if n.cfg.Join != nil {
+		return n.listenShared(ctx)
+	}
+	if n.listener = n.cfg.Listener; n.listener == nil {
+		n.listener, err = listen(ctx, n.cfg.Listen)
+	}
+	return err
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
@@ -107,11 +119,16 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 }
 
 // open opens the disks and what is made of them.
-func (n *Node) open() error {
+func (n *Node) open(ctx context.Context) error {
 	n.cluster = clusterID(n.cfg.Cluster)
-	home, err := n.openDisks()
+	home, err := n.openDisks(ctx)
 	if err != nil {
 		return err
+	}
+	if n.cfg.Join != nil {
+		if err := n.startCluster(ctx); err != nil {
+			return err
+		}
 	}
 	if err := n.openAgreement(home); err != nil {
 		return err
@@ -137,7 +154,7 @@ func (n *Node) open() error {
 	if err := n.openGate(); err != nil {
 		return err
 	}
-	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence(), gate: n.gate}
+	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence(), gate: n.gate, fresh: &n.fresh}
 	n.openPeers()
 	n.coord, err = replication.New(replication.Config{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer,
@@ -202,6 +219,9 @@ func (n *Node) serve() {
 	})
 	n.wg.Go(func() { n.follow(ctx) })
 	n.wg.Go(func() { n.announce(ctx) })
+	if r, ok := n.agreement.(refresher); ok {
+		n.wg.Go(func() { n.keepFresh(ctx, r) })
+	}
 	n.wg.Go(func() { n.pushes.run(ctx) })
 	n.wg.Go(func() { n.upkeep(ctx) })
 	n.wg.Go(func() { n.merge(ctx) })
@@ -261,7 +281,26 @@ func (n *Node) Close(ctx context.Context) error {
 	n.pushes.door.Close()
 	faults := []error{n.server.Shutdown(ctx)}
 	n.wg.Wait()
-	return errors.Join(append(faults, n.coord.Close(ctx), n.agreement.Close(ctx), n.closePeers(), n.closeDisks())...)
+	return errors.Join(append(faults, n.coord.Close(ctx), n.leave(ctx), n.closePeers(), n.closeDisks(), n.closeListener())...)
+}
+
+// leave takes leave of the cluster, if the node was in it.
+func (n *Node) leave(ctx context.Context) error {
+	if n.agreement == nil {
+		return nil
+	}
+	return n.agreement.Close(ctx)
+}
+
+// closeListener closes the port; the server's Shutdown may have done so.
+func (n *Node) closeListener() error {
+	if n.mux != nil {
+		return n.mux.Close()
+	}
+	if err := n.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // closePeers ends the ways to other nodes, as far as they were made.

@@ -23,6 +23,7 @@ type localReplica struct {
 	now     func() time.Time
 	fence   *fence
 	gate    *agreed.Gate // nil: nothing is ever prepared
+	fresh   *freshness
 	pushes  *pushes
 }
 
@@ -45,6 +46,9 @@ func (l *localReplica) Put(ask replication.Ask, rec object.Record, done func(uin
 // put stores a record that a coordinator on that node has sent, and has those who
 // follow told of it.
 func (l *localReplica) put(from ring.NodeID, hash uint64, rec object.Record) error {
+	if l.fresh.stale.Load() {
+		return errStale
+	}
 	if rec.Kind != object.Delta {
 		_, err := l.vnodes.Put(l.now(), rec)
 		if err == nil {
@@ -111,7 +115,10 @@ func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complet
 // and does not know what came of it, others may acknowledge under the new ring what
 // is not here.
 func (l *localReplica) vouches(ref vnode.Ref) bool {
-	if l.gate == nil {
+	switch {
+	case l.fresh.stale.Load():
+		return false
+	case l.gate == nil:
 		return true
 	}
 	o, _ := l.fence.placing.of(ref.Type, ref.Bucket, ref.Key, ref.Hash)
@@ -130,7 +137,7 @@ func (l *localReplica) Row(ask replication.Ask, key event.IndexKey, done func(ui
 
 func (l *localReplica) row(key event.IndexKey) (index.Row, bool, error) {
 	a, err := l.vnodes.Row(l.now(), key)
-	a.Complete = a.Complete && (l.gate == nil || l.gate.Vouches(key.Epoch))
+	a.Complete = a.Complete && (l.gate == nil || l.gate.Vouches(key.Epoch)) && !l.fresh.stale.Load()
 	switch {
 	case err != nil:
 		return index.Row{}, false, err
@@ -141,6 +148,8 @@ func (l *localReplica) row(key event.IndexKey) (index.Row, bool, error) {
 }
 
 var (
+	errStale = object.Errorf(object.CodeUnavailable, object.NotDone, "this node was away, or cut off, and has not learned yet what the others agreed on: send it again a little later")
+
 	errAbsent  = object.Errorf(object.CodeAbsent, object.NotDone, "no object is stored under this key")
 	errExpired = object.Errorf(object.CodeExpired, object.NotDone, "the object's time has expired: its bucket keeps nothing that old")
 )

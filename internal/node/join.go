@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/cluster"
+	"github.com/mayflydb/mayfly/internal/wire"
+)
+
+// A Join says how a node finds its cluster, whose members agree on all that
+// changes. The zero Join founds a cluster of one, which others may join.
+type Join struct {
+	// Seeds are addresses, host:port, of nodes of the cluster, or of those that are
+	// to found it; this node's own may be among them. A node with a data directory
+	// finds the others without.
+	Seeds []string
+	// Expect is how many new nodes found the cluster together, the same on each; 0
+	// or 1: a new node with seeds joins a cluster that is there.
+	Expect int
+	// Advertise is where others reach this node, host:port; default: the address it
+	// listens on, or one of the machine's.
+	Advertise string
+	Zone      string // what may fail together with this node
+	Weight    uint32 // capacity in any unit, the same for all nodes; default 1
+
+	tune func(*cluster.Config) // tests make it quick
+}
+
+// introduce has the node find, or found, its cluster, before its disks are opened:
+// what it has to know of it becomes part of its configuration. dirs are those that
+// will be in use.
+func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
+	for _, d := range dirs {
+		if _, err := d.fs.Stat(ringName); err == nil {
+			return fmt.Errorf("the data directory %s was made by a node whose members are a list in the configuration, or which was alone for good: name an empty one, or start the node with that list", d.path)
+		}
+	}
+	n.join = n.clusterConfig(dirs)
+	genesis, err := cluster.Introduce(ctx, n.join)
+	if err != nil {
+		return err
+	}
+	n.cluster, n.id = wire.ID(genesis.Cluster), genesis.Node
+	s := genesis.Settings
+	if s.SlotSeconds != n.cfg.SlotSeconds || s.AheadSeconds != n.cfg.AheadSeconds || s.LatenessSeconds != n.cfg.LatenessSeconds {
+		n.cfg.Log.Info("the cluster's settings count, not the configuration's", "slot_seconds", s.SlotSeconds, "ahead_seconds", s.AheadSeconds, "lateness_seconds", s.LatenessSeconds)
+	}
+	n.cfg.SlotSeconds, n.cfg.AheadSeconds, n.cfg.LatenessSeconds = s.SlotSeconds, s.AheadSeconds, s.LatenessSeconds
+	for i := range dirs {
+		dirs[i].becomes = bitcask.ID(genesis.Disks[i])
+	}
+	return nil
+}
+
+// clusterConfig is the node's part in its cluster, as far as that is known before
+// the disks are opened.
+func (n *Node) clusterConfig(dirs []dataDir) cluster.Config {
+	j := n.cfg.Join
+	cfg := cluster.Config{
+		Name: n.cfg.Name, Zone: j.Zone, Weight: j.Weight, Node: n.id, Mux: n.mux, Log: n.cfg.Log, Now: n.cfg.Now,
+		Cluster: n.cfg.Cluster, Advertise: j.Advertise, Seeds: j.Seeds, Expect: j.Expect,
+		Settings: agreed.DefaultSettings(), Bits: n.cfg.partitionBits(), Buckets: n.cfg.Buckets,
+	}
+	cfg.Settings.SlotSeconds, cfg.Settings.AheadSeconds, cfg.Settings.LatenessSeconds = n.cfg.SlotSeconds, n.cfg.AheadSeconds, n.cfg.LatenessSeconds
+	for _, d := range dirs {
+		cfg.Disks = append(cfg.Disks, cluster.Disk{Path: d.path, ID: agreed.DiskID(d.disk)})
+		if d.cluster != (bitcask.ID{}) {
+			cfg.Bound = d.cluster
+		}
+	}
+	if j.tune != nil {
+		j.tune(&cfg)
+	}
+	return cfg
+}
+
+// startCluster takes part in the cluster, now that the disks are open. What others
+// agreed on while this node was away is here when it returns, if any of them could
+// be asked.
+func (n *Node) startCluster(ctx context.Context) error {
+	n.join.Node, n.join.Bound, n.join.Disks = n.id, n.cluster, nil
+	for i, d := range n.disks {
+		n.join.Disks = append(n.join.Disks, cluster.Disk{Path: n.paths[i], ID: agreed.DiskID(d.Identity().Disk)})
+	}
+	c, err := cluster.Start(ctx, n.join)
+	if err != nil {
+		return err
+	}
+	n.agreement, n.member = c, c
+	return nil
+}
+
+// listenShared opens the port on which the native protocol and the cluster are served.
+func (n *Node) listenShared(ctx context.Context) error {
+	var ln net.Listener
+	var packets net.PacketConn
+	var err error
+	if ln = n.cfg.Listener; ln == nil {
+		ln, packets, err = cluster.Listen(ctx, n.cfg.Listen)
+	} else if packets, err = cluster.ListenPackets(ctx, ln); err != nil {
+		err = errors.Join(err, ln.Close())
+	}
+	if err != nil {
+		return err
+	}
+	n.mux = cluster.NewMux(ln, packets, cluster.MuxConfig{Log: n.cfg.Log})
+	n.listener = n.mux.Native()
+	return nil
+}
+
+// A freshness tells whether this node can know of all that was agreed. One that was
+// away, or cut off from all others for a while, may have been replaced, and others
+// may have acknowledged in its place: until it has asked, its replicas take nothing
+// in, and call nothing absent.
+type freshness struct {
+	stale atomic.Bool
+	asked atomic.Int64 // when the newest document was last asked for, successfully; nanoseconds since the Unix epoch
+}
+
+// A refresher is an Agreement that others may know more of.
+type refresher interface {
+	// Refresh brings the newest document that anybody can be asked for.
+	Refresh(ctx context.Context) error
+	// Contact is when any other node was last heard, zero for never.
+	Contact() time.Time
+}
+
+const (
+	staleAfter   = 30 * time.Second // half the time after which others take the places of who is silent
+	freshCheck   = time.Second
+	freshTimeout = 3 * time.Second
+	freshLeast   = 100 * time.Millisecond // pause before it is tried again
+)
+
+// keepFresh has the node ask for what is agreed, when it starts and whenever it has
+// heard of no other for long, until ctx ends.
+func (n *Node) keepFresh(ctx context.Context, r refresher) {
+	for ctx.Err() == nil {
+		pause := freshCheck
+		heard := time.Unix(0, n.fresh.asked.Load())
+		if contact := r.Contact(); contact.After(heard) {
+			heard = contact
+		}
+		if n.othersMatter() && time.Since(heard) > staleAfter && !n.fresh.stale.Swap(true) {
+			n.cfg.Log.Warn("this node is cut off from all others: it takes nothing in until it has learned what they agreed on meanwhile")
+		}
+		if n.fresh.stale.Load() && !n.refresh(ctx, r) {
+			pause = freshLeast
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// refresh asks once, and reports whether this node is up to date now.
+func (n *Node) refresh(ctx context.Context, r refresher) bool {
+	if n.othersMatter() {
+		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+		defer cancel()
+		if err := r.Refresh(ctx); err != nil {
+			n.cfg.Log.Debug("what is agreed cannot be asked for; it is tried again", "error", err)
+			return false
+		}
+	}
+	if _, err := n.adopt(); err != nil {
+		return false // follow tells
+	}
+	n.fresh.asked.Store(time.Now().UnixNano())
+	n.fresh.stale.Store(false)
+	return true
+}
+
+// othersMatter reports whether there is another member that may have agreed to
+// something without this one.
+func (n *Node) othersMatter() bool {
+	return slices.ContainsFunc(n.agreement.Document().Members, func(m agreed.Member) bool { return m.ID != n.id && m.State.Live() })
+}
+
+// checkSettings tells what of the document a node can follow only by being
+// started again.
+func (n *Node) checkSettings(doc *agreed.Document) {
+	if s := doc.Settings; s.AheadSeconds != n.cfg.AheadSeconds || s.LatenessSeconds != n.cfg.LatenessSeconds {
+		n.cfg.Log.Warn("the cluster's settings have changed: they count on this node when it is started again", "ahead_seconds", s.AheadSeconds, "lateness_seconds", s.LatenessSeconds)
+	}
+}

@@ -1,0 +1,204 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/cluster"
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
+)
+
+// quick is a cluster that notices soon.
+func quick(c *cluster.Config) {
+	c.DownAfter, c.ReplaceVoterAfter = 2*time.Second, 2*time.Second
+	c.Timing = cluster.Timing{
+		Election: 300 * time.Millisecond, Commit: 10 * time.Millisecond, Probe: 100 * time.Millisecond, ProbeTimeout: 80 * time.Millisecond,
+		SuspicionMult: 2, Gossip: 20 * time.Millisecond, PushPull: time.Second, Upkeep: 50 * time.Millisecond, Rejoin: 500 * time.Millisecond, Ask: 2 * time.Second,
+	}
+	c.Settings.LeadSeconds, c.Settings.SkewSeconds, c.Settings.AheadSeconds = 1, 1, 1
+}
+
+// joining is the configuration of a node that joins by seeds.
+func joining(t testing.TB, name string, expect int, seeds ...string) Config {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		Name: name, Cluster: "real", Listener: ln, Data: []string{t.TempDir()}, SlotSeconds: 2, AheadSeconds: 1, Partitions: 4, Log: slog.New(slog.DiscardHandler),
+		Join: &Join{Seeds: seeds, Expect: expect, Zone: "z" + name, tune: quick}, mergeGrace: time.Millisecond,
+	}
+}
+
+// startTogether starts nodes at once: those that found a cluster wait for each other.
+func startTogether(t testing.TB, cfgs ...Config) []*Node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	nodes, errs := make([]*Node, len(cfgs)), make([]error, len(cfgs))
+	var wg sync.WaitGroup
+	for i, cfg := range cfgs {
+		wg.Go(func() { nodes[i], errs[i] = Start(ctx, cfg) })
+	}
+	wg.Wait()
+	for i, n := range nodes {
+		if errs[i] != nil {
+			t.Errorf("node %d: %v", i, errs[i])
+			continue
+		}
+		t.Cleanup(func() { stop(t, n) })
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return nodes
+}
+
+// again is a node's configuration for another start, at the same address.
+func again(cfg Config, n *Node) Config {
+	cfg.Listener, cfg.Listen = nil, n.Addr().String()
+	return cfg
+}
+
+// operator proposes what an operator would, until it is heard.
+func operator(t testing.TB, n *Node, cmd agreed.Command) agreed.Result {
+	t.Helper()
+	var result agreed.Result
+	until(t, fmt.Sprint("agreed: ", cmd.Kind), func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		cmd.Now = time.Now().Unix()
+		var err error
+		result, err = n.agreement.Propose(ctx, cmd)
+		return err == nil
+	})
+	if result.Err != nil {
+		t.Fatalf("%v: %v", cmd.Kind, result.Err)
+	}
+	return result
+}
+
+// TestRealCluster: three nodes found a cluster, a fourth joins it and gets places,
+// one of the first is started again, and the data is there all the time.
+func TestRealCluster(t *testing.T) {
+	var cfgs []Config
+	var seeds []string
+	for i := range 3 {
+		cfgs = append(cfgs, joining(t, fmt.Sprint("n", i+1), 3))
+		seeds = append(seeds, cfgs[i].Listener.Addr().String())
+	}
+	for i := range cfgs {
+		cfgs[i].Join.Seeds = seeds
+	}
+	nodes := startTogether(t, cfgs...)
+	var recs []object.Record
+	put := func() {
+		t.Helper()
+		rec := blob(t, time.Now().Unix(), uint64(len(recs)), fmt.Sprint("value ", len(recs)))
+		recs = append(recs, rec)
+		until(t, "it is put", func() bool { return putOnce(t, nodes[len(recs)%len(nodes)], rec) == nil })
+	}
+	check := func(claim string) {
+		t.Helper()
+		for i, n := range nodes {
+			for j, rec := range recs {
+				until(t, fmt.Sprintf("%s: node %d has blob %d", claim, i, j), func() bool {
+					got, err := get(n, rec)
+					if errors.Is(err, object.CodeAbsent) {
+						t.Fatalf("%s: node %d says that blob %d, which was acknowledged, is absent", claim, i, j)
+					}
+					return err == nil && got == fmt.Sprint("value ", j)
+				})
+			}
+		}
+	}
+	for range 10 {
+		put()
+	}
+	check("three")
+
+	joiner := joining(t, "n4", 0, seeds[0])
+	nodes = append(nodes, startTogether(t, joiner)...)
+	until(t, "n4 is staged", func() bool { return len(nodes[0].agreement.Document().Staged) == 1 })
+	doc := nodes[0].agreement.Document()
+	operator(t, nodes[1], agreed.Command{Kind: agreed.CommitStaged, Commit: agreed.Commit{Staged: doc.StagedHash(), Oldest: doc.History.SlotOf(time.Now().Unix()) - 100}})
+	for i, n := range nodes {
+		until(t, fmt.Sprint("the new ring is known: node ", i), func() bool { return n.ring().Len() == 2 && n.document().Change.Phase == ring.Fixed })
+	}
+	boundary := nodes[0].document().Change.Boundary
+	until(t, "the boundary is past", func() bool {
+		put()
+		return time.Now().Unix() > (boundary+1)*2
+	})
+	check("four")
+
+	stop(t, nodes[0])
+	for range 5 {
+		rec := blob(t, time.Now().Unix(), uint64(len(recs)), fmt.Sprint("value ", len(recs)))
+		recs = append(recs, rec)
+		until(t, "it is put while n1 is away", func() bool { return putOnce(t, nodes[1+len(recs)%3], rec) == nil })
+	}
+	nodes[0] = startTogether(t, again(cfgs[0], nodes[0]))[0]
+	check("n1 is back")
+	if n := nodes[0]; n.id != nodes[0].id || n.fresh.stale.Load() {
+		t.Errorf("n1 is %v, stale %v", n.id, n.fresh.stale.Load())
+	}
+}
+
+// TestRefusedJoins: a node that does not belong is refused with a sentence.
+func TestRefusedJoins(t *testing.T) {
+	first := joining(t, "n1", 0)
+	n1 := startTogether(t, first)[0]
+	seed := n1.Addr().String()
+	static := testConfig(t, t.TempDir())
+	stop(t, start(t, static))
+	for _, c := range []struct {
+		claim, want string
+		change      func(*Config)
+	}{
+		{"the name of another node", "name", func(c *Config) { c.Name = "n1" }},
+		{"a directory of a list of members", "list in the configuration", func(c *Config) { c.Data = static.Data }},
+		{"both a list and a cluster", "choose one", func(c *Config) { c.Members = []Member{{c.Name, "127.0.0.1:1"}} }},
+	} {
+		cfg := joining(t, "n9", 0, seed)
+		c.change(&cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		n, err := Start(ctx, cfg)
+		cancel()
+		if err == nil {
+			stop(t, n)
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v does not say %q", c.claim, err, c.want)
+		}
+	}
+	// A directory of one cluster is none of another.
+	stop(t, n1)
+	cfg := again(first, n1)
+	cfg.Cluster = "other"
+	if n, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "belongs to cluster") {
+		t.Errorf("a directory of another cluster: %v", err)
+		if err == nil {
+			stop(t, n)
+		}
+	}
+	// And nobody but a list takes it for that of one.
+	cfg = again(first, n1)
+	cfg.Join = nil
+	if n, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "belongs to cluster") {
+		t.Errorf("a directory of a cluster that agrees: %v", err)
+		if err == nil {
+			stop(t, n)
+		}
+	}
+}
