@@ -136,12 +136,13 @@ func TestRealCluster(t *testing.T) {
 		until(t, fmt.Sprint("the new ring is known: node ", i), func() bool { return n.ring().Len() == 2 && n.document().Change.Phase == ring.Fixed })
 	}
 	boundary := nodes[0].document().Change.Boundary
-	until(t, "the boundary is past", func() bool {
+	until(t, "the boundary is past", func() bool { return time.Now().Unix() > boundary*2 })
+	for range 20 {
 		put()
-		return time.Now().Unix() > (boundary+1)*2
-	})
+	}
 	check("four")
 
+	id := nodes[0].id
 	stop(t, nodes[0])
 	for range 5 {
 		rec := blob(t, time.Now().Unix(), uint64(len(recs)), fmt.Sprint("value ", len(recs)))
@@ -150,8 +151,8 @@ func TestRealCluster(t *testing.T) {
 	}
 	nodes[0] = startTogether(t, again(cfgs[0], nodes[0]))[0]
 	check("n1 is back")
-	if n := nodes[0]; n.id != nodes[0].id || n.fresh.stale.Load() {
-		t.Errorf("n1 is %v, stale %v", n.id, n.fresh.stale.Load())
+	if nodes[0].id != id || nodes[0].fresh.stale.Load() {
+		t.Errorf("n1 was %v and is %v, stale %v", id, nodes[0].id, nodes[0].fresh.stale.Load())
 	}
 }
 
