@@ -231,7 +231,11 @@ func (n *Node) serve() {
 func (n *Node) door() wire.Handler {
 	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await, Heard: n.heard})
 	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }, CatchUp: n.catcher.await})
-	return door{users: native.NewHandler(clientStore{n.store, n}), nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
+	users := native.NewHandler(clientStore{n.store, n})
+	if !n.fixed() {
+		users.WithCluster(admin{n})
+	}
+	return door{users: users, nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
 }
 
 // hello is how the node introduces itself, to clients and to other nodes.
