@@ -10,7 +10,8 @@ import (
 
 // Usage calls visit with the size of each segment of a partition that has taken
 // records: its bucket's id, its slot (-1 in a plain bucket), and its bytes on the
-// disk. It looks at files only, and opens none.
+// disk. It looks at files only, and opens none; one that is so small that it may
+// have been made ahead, and hold nothing, is left out.
 func (d *Disk) Usage(p Partition, visit func(bucketID uint64, slot expiry.Slot, sizeBytes int64)) error {
 	if !d.gate.enter() {
 		return ErrStopping

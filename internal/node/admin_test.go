@@ -1,6 +1,7 @@
 package node
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/mayflydb/mayfly/client"
@@ -13,7 +14,7 @@ import (
 func TestAdministration(t *testing.T) {
 	c := newCouncil(t, numbered(1, 3)...)
 	nodes := c.startAll(numbered(1, 3)...)
-	rec := c.blobAt(c.clock.Load(), 1)
+	rec := blob(t, c.clock.Load(), 1, strings.Repeat("value", 1000))
 	if err := putOnce(t, nodes[0], rec); err != nil {
 		t.Fatal(err)
 	}
