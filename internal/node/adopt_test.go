@@ -31,6 +31,7 @@ func putOnce(t testing.TB, n *Node, rec object.Record) error {
 // first that answers or asks, and if it cannot, serves nothing of what changed and
 // all that did not.
 func TestStaleNode(t *testing.T) {
+	t.Parallel()
 	c := newCouncil(t, numbered(1, 3)...)
 	nodes := c.startAll(numbered(1, 3)...)
 	c.join(numbered(4, 6)...)
@@ -88,6 +89,7 @@ func TestStaleNode(t *testing.T) {
 // TestRestartBetweenPromiseAndFix: what was promised binds a node that was started
 // again.
 func TestRestartBetweenPromiseAndFix(t *testing.T) {
+	t.Parallel()
 	c := newCouncil(t, numbered(1, 3)...)
 	nodes := c.startAll(numbered(1, 2)...)
 	cfg := c.config("n3")
@@ -133,6 +135,7 @@ func TestRestartBetweenPromiseAndFix(t *testing.T) {
 // slot and in later ones, and back to it from a boundary on that all have promised.
 // Nothing acknowledged is lost, and nothing fails for good.
 func TestDownAndUp(t *testing.T) {
+	t.Parallel()
 	c := newCouncil(t, numbered(1, 4)...)
 	nodes := c.startAll(numbered(1, 3)...)
 	cfg := c.config("n4")
@@ -186,6 +189,7 @@ func TestPeersComeAndGo(t *testing.T) {
 // TestAloneNoMore: what a node alone has, and what it does not have, it knows for
 // certain when others have come.
 func TestAloneNoMore(t *testing.T) {
+	t.Parallel()
 	c := newCouncil(t, "n1")
 	nodes := c.startAll("n1")
 	epoch := c.clock.Load()

@@ -152,6 +152,7 @@ func slotsOf(t testing.TB, n *Node) map[int64]bool {
 // TestGrow: three nodes become six under load. Nothing that was put before moves,
 // nothing acknowledged is lost, what is put after the boundary is on all six.
 func TestGrow(t *testing.T) {
+	t.Parallel()
 	c := newCouncil(t, numbered(1, 3)...)
 	nodes := c.startAll(numbered(1, 3)...)
 	c.run(40 * time.Millisecond)

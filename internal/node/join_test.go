@@ -91,6 +91,7 @@ func operator(t testing.TB, n *Node, cmd agreed.Command) agreed.Result {
 // TestRealCluster: three nodes found a cluster, a fourth joins it and gets places,
 // one of the first is started again, and the data is there all the time.
 func TestRealCluster(t *testing.T) {
+	t.Parallel()
 	var cfgs []Config
 	var seeds []string
 	for i := range 3 {
@@ -158,6 +159,7 @@ func TestRealCluster(t *testing.T) {
 
 // TestRefusedJoins: a node that does not belong is refused with a sentence.
 func TestRefusedJoins(t *testing.T) {
+	t.Parallel()
 	first := joining(t, "n1", 0)
 	n1 := startTogether(t, first)[0]
 	seed := n1.Addr().String()
