@@ -36,6 +36,12 @@ type Config struct {
 	// with every get and put: it must be quick. Nil means never for all.
 	TTL func(bucketID uint64) (seconds int64)
 
+	// Unneeded reports whether nobody needs what the disk has in plain buckets of a
+	// partition: all who own it have it. Maintain drops it then, segments that it
+	// has asked about before and after it chose them: what is put once a partition
+	// is needed again stays. Nil: everything is needed.
+	Unneeded func(p Partition) bool
+
 	// BootID is vfs.BootID(): tells the restart of a process from one of the
 	// machine. Empty counts as a machine start each time.
 	BootID string

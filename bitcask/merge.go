@@ -120,15 +120,15 @@ func (d *Disk) plainLanes() (all []plainLane) {
 	return all
 }
 
-// loadExpiring loads one lane of a bucket with a TTL that nobody has used since
-// the start, so that what it has can expire.
+// loadExpiring loads one lane that nobody has used since the start, of a bucket with
+// a TTL or of a partition that nobody needs, so that what it has can go.
 func (d *Disk) loadExpiring() error {
 	for _, s := range d.openStores() {
 		if err := s.listAll(); err != nil {
 			return err
 		}
 		idle := s.lanesWhere(func(l *lane) bool {
-			if l.timed || d.cfg.TTL(l.id.bucket) <= 0 {
+			if l.timed || d.cfg.TTL(l.id.bucket) <= 0 && !s.unneeded() {
 				return false
 			}
 			l.mu.RLock()
@@ -359,16 +359,22 @@ func (l *lane) snapshot() []*segment {
 	return l.segs
 }
 
-// expirePlain buries the segments whose every record is past the bucket's TTL:
-// nothing is rewritten for them. The horizon above them comes first.
+// unneeded reports whether nobody needs what a partition has in plain buckets.
+func (s *Store) unneeded() bool {
+	return s.disk.cfg.Unneeded != nil && s.disk.cfg.Unneeded(s.partition)
+}
+
+// expirePlain buries the segments whose every record is past the bucket's TTL, and
+// all of a partition that nobody needs: nothing is rewritten for them. The horizon
+// above what has expired comes first.
 func (l *lane) expirePlain(now int64) error {
 	s := l.store
-	ttl := s.disk.cfg.TTL(l.id.bucket)
-	if ttl <= 0 || !l.isLoaded() {
+	ttl, unneeded := s.disk.cfg.TTL(l.id.bucket), s.unneeded()
+	if ttl <= 0 && !unneeded || !l.isLoaded() {
 		return nil
 	}
 	l.mu.RLock()
-	active := l.active != nil && l.active.keydir.len() > 0 && expiry.Expired(l.active.plain.sum.newest, ttl, now)
+	active := l.active != nil && l.active.keydir.len() > 0 && (unneeded || expiry.Expired(l.active.plain.sum.newest, ttl, now))
 	l.mu.RUnlock()
 	if active {
 		if _, err := l.seal(true); err != nil {
@@ -378,13 +384,20 @@ func (l *lane) expirePlain(now int64) error {
 	var dead []*segment
 	l.mu.RLock()
 	for _, seg := range l.segs {
-		if seg.plain.resident != nil && expiry.Expired(seg.plain.sum.newest, ttl, now) && !s.disk.merger.uses(seg) {
+		if seg.plain.resident != nil && (unneeded || expiry.Expired(seg.plain.sum.newest, ttl, now)) && !s.disk.merger.uses(seg) {
 			dead = append(dead, seg)
 		}
 	}
 	l.mu.RUnlock()
 	if len(dead) == 0 {
 		return nil
+	}
+	if unneeded {
+		if !s.unneeded() { // what was put since may be among it
+			return nil
+		}
+		s.disk.stats.plainUnneeded.Add(int64(len(dead)))
+		return l.bury(dead, nil, now)
 	}
 	for _, seg := range dead {
 		s.evidence.raiseLater(l.id.bucket, expiry.Horizon(seg.plain.sum.newest+1))

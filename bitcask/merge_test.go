@@ -427,6 +427,50 @@ func TestMergeSyncsWhatReplaces(t *testing.T) {
 	}
 }
 
+// TestUnneeded: what nobody needs is dropped, also after a restart; what is put
+// once it is needed again stays, also if that comes between two questions.
+func TestUnneeded(t *testing.T) {
+	cfg := mergeConfig()
+	var answers []bool // to the questions, the last one to all that follow
+	cfg.Unneeded = func(Partition) bool {
+		a := answers[0]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+		return a
+	}
+	fsys := vfs.NewMem()
+	d, s := openAll(t, fsys, cfg)
+	old := make1(t, plain, 0, "old", t0*1e6, bytesOf(1, 1000))
+	mustPut(t, s, old)
+	answers = []bool{true, false} // it comes to be needed
+	now := upkeep(t, d, t0, 1)
+	mustGet(t, s, old)
+	young := make1(t, plain, 0, "young", t0*1e6, bytesOf(2, 1000))
+	mustPut(t, s, young)
+	now = upkeep(t, d, now, buriedFor+5)
+	mustGet(t, s, old)
+	mustGet(t, s, young)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, s = openAll(t, fsys, cfg)
+	answers = []bool{true}
+	now = upkeep(t, d, now, 60+buriedFor+5)
+	wantErr(t, s.getErr(old, t0), ErrAbsent, "dropped")
+	wantErr(t, s.getErr(young, t0), ErrAbsent, "dropped")
+	if n, st := countFiles(t, fsys, laneDir(plain.ID, Partition{})), d.Stats(); n > 1 || st.PlainUnneeded != 2 {
+		t.Errorf("%d files, %+v", n, st)
+	}
+	answers = []bool{false}
+	mustPut(t, s, young)
+	upkeep(t, d, now, buriedFor+5)
+	mustGet(t, s, young)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPlainTTL: segments whose every record has expired are unlinked and nothing
 // is rewritten; a merge drops what has expired; a longer TTL brings nothing
 // back, above all not what had been deleted.

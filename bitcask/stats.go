@@ -9,6 +9,7 @@ type counters struct {
 	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads                             atomic.Int64
 	merges, mergedSegments, mergeRead, mergeWritten                                                atomic.Int64
 	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired                        atomic.Int64
+	plainUnneeded                                                                                  atomic.Int64
 	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
 	merging                                                                                        atomic.Bool
 }
@@ -42,6 +43,7 @@ type Stats struct {
 	MergeSkipped           int64 // segments left alone as they are damaged
 	TombstonesReaped       int64
 	PlainExpired           int64 // segments of plain buckets dropped whole by their TTL
+	PlainUnneeded          int64 // segments of plain buckets dropped because nobody needs their partition here
 
 	PlainBytes, PlainDeadBytes int64 // of plain buckets in use: their segments, and how much of them is known to be replaced
 	PlainKeys                  int64 // records of sealed plain segments, listed in memory
@@ -70,7 +72,7 @@ func (d *Disk) Stats() Stats {
 		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(),
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
-		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), Merging: c.merging.Load(),
+		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), PlainUnneeded: c.plainUnneeded.Load(), Merging: c.merging.Load(),
 		SegmentsMade: c.segmentsMade.Load(), SegmentsAhead: c.segmentsAhead.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
 		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
 		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),

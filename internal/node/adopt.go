@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
@@ -237,4 +238,17 @@ func (n *Node) catchUp(ctx context.Context, v ring.Version, from ring.NodeID) er
 	}
 	_, err := n.adopt() // the promise is brought to agreement by follow, which sees the same change
 	return err
+}
+
+// unneeded reports whether nobody needs this node's plain data of a partition: others
+// own it, and all of them are known to have everything. While anything is being
+// changed, or this node may have missed a change, everything is needed.
+func (n *Node) unneeded(p bitcask.Partition) bool {
+	v := n.view.Load()
+	if v == nil || n.fixed() || n.fresh.stale.Load() || v.doc.Pending != nil {
+		return false
+	}
+	h, part := v.fence.History(), ring.Partition(p)
+	me, _ := v.doc.Member(n.id)
+	return me.State == agreed.Valid && part.Bits == h.Newest().Bits() && !holdsPlain(h, n.id, part) && len(h.PlainNewcomers(part)) == 0
 }

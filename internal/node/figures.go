@@ -160,6 +160,7 @@ var diskFigures = []figure[bitcask.Stats]{
 	{"merging", "1 while a merge is under way.", gauge, func(s *bitcask.Stats) float64 { return boolFigure(s.Merging) }},
 	{"tombstones_reaped_total", "Tombstones of plain buckets that were old enough to be dropped.", count, func(s *bitcask.Stats) float64 { return float64(s.TombstonesReaped) }},
 	{"plain_expired_segments_total", "Segments of plain buckets dropped whole by their TTL.", count, func(s *bitcask.Stats) float64 { return float64(s.PlainExpired) }},
+	{"plain_unneeded_segments_total", "Segments of plain buckets dropped because other nodes own their partition and have all of it.", count, func(s *bitcask.Stats) float64 { return float64(s.PlainUnneeded) }},
 	{"plain_bytes", "Bytes in segments of plain buckets in use.", gauge, func(s *bitcask.Stats) float64 { return float64(s.PlainBytes) }},
 	{"plain_dead_bytes", "Of these, bytes known to be replaced.", gauge, func(s *bitcask.Stats) float64 { return float64(s.PlainDeadBytes) }},
 	{"plain_keys", "Records in sealed segments of plain buckets, listed in memory.", gauge, func(s *bitcask.Stats) float64 { return float64(s.PlainKeys) }},

@@ -175,7 +175,7 @@ func (n *Node) open(ctx context.Context) error {
 func (n *Node) engineConfig() bitcask.Config {
 	return bitcask.Config{
 		Cluster: bitcask.ID(n.cluster), Node: bitcask.ID(n.id), SlotSeconds: n.cfg.SlotSeconds,
-		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), BootID: n.cfg.bootID,
+		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets.Load), Unneeded: n.unneeded, BootID: n.cfg.bootID,
 		SyncInterval: n.cfg.SyncInterval, SealAfterSeconds: n.cfg.SealAfterSeconds,
 		MaxHandles: n.cfg.MaxHandles, HintCacheBytes: n.hintCacheBytes(), MinFreeBytes: n.cfg.MinFreeBytes, Log: n.cfg.Log,
 		MergeBytesPerSecond: n.cfg.MergeBytesPerSecond, TombstoneGraceSeconds: n.cfg.TombstoneGraceSeconds,
