@@ -28,10 +28,12 @@ type Cluster struct {
 	keeper    keeper
 	sessions  sync.Map // ring.NodeID to *fetch: one document is fetched from a node at a time
 
-	stop   context.CancelFunc
-	ctx    context.Context // ends with Close
-	wg     sync.WaitGroup
-	closed atomic.Bool
+	stop context.CancelFunc
+	ctx  context.Context // ends with Close
+	wg   sync.WaitGroup
+
+	closeMu sync.Mutex
+	closed  bool
 
 	quorumMu sync.RWMutex
 	quorum   *quorum // of the era of the document; nil while it is changed
@@ -178,7 +180,11 @@ func (c *Cluster) era() *quorum {
 // Close leaves the cluster for now: the others are told that the node is away, not
 // that it is gone. It returns when nothing of it runs any more.
 func (c *Cluster) Close(ctx context.Context) error {
-	if c.closed.Swap(true) {
+	c.closeMu.Lock()
+	again := c.closed
+	c.closed = true
+	c.closeMu.Unlock()
+	if again {
 		return nil
 	}
 	farewell := time.Second
@@ -190,6 +196,22 @@ func (c *Cluster) Close(ctx context.Context) error {
 	err := c.shut(farewell)
 	c.wg.Wait()
 	return err
+}
+
+// enter lets a caller in, who is waited for by Close until it has called c.wg.Done.
+func (c *Cluster) enter() bool {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if !c.closed {
+		c.wg.Add(1)
+	}
+	return !c.closed
+}
+
+func (c *Cluster) isClosed() bool {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	return c.closed
 }
 
 // shut closes what open opened.
@@ -251,7 +273,7 @@ func (c *Cluster) judge(p preface) (Verdict, string) {
 	if v, why := judgeAll(me, p); v != Welcome {
 		return v, why
 	}
-	if c.closed.Load() {
+	if c.isClosed() {
 		return Busy, "this node is stopping"
 	}
 	if p.From.Cluster == me.Cluster {

@@ -4,6 +4,7 @@ import "testing"
 
 // A node alone is a cluster, and finds it again after a restart.
 func TestAlone(t *testing.T) {
+	t.Parallel()
 	n := newTestNode(t, "a").mustStart()
 	if got := n.Document(); len(got.Members) != 1 || got.Members[0].Name != "a" || got.Name != "test" {
 		t.Fatalf("the first document is %+v", got)
@@ -25,6 +26,7 @@ func TestAlone(t *testing.T) {
 // Three that expect each other found one cluster; one of them is stopped, and the
 // others go on; it catches up when it is back.
 func TestThree(t *testing.T) {
+	t.Parallel()
 	nodes := three(t, "a", "b", "c")
 	for _, n := range nodes {
 		if doc := n.Document(); doc.Cluster != nodes[0].Document().Cluster || len(doc.Members) != 3 {

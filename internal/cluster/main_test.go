@@ -244,6 +244,7 @@ func startTogether(t *testing.T, nodes []*testNode) {
 			t.Fatal(err)
 		}
 	}
+	servers(t, nodes[0], len(nodes), 0)
 }
 
 // says checks that an error is a sentence with these words.

@@ -177,10 +177,17 @@ func (c *Cluster) upkeep() {
 
 // newestElsewhere returns the newest version that a node says it has.
 func (c *Cluster) newestElsewhere() (from ring.NodeID, v ring.Version) {
+	mine := c.keeper.newest()
 	for _, s := range c.gossip.sightings() {
-		if s.Alive && v.Before(s.News.Version) {
+		if s.Alive && v.Before(s.News.Version) && believable(mine, s.News) {
 			from, v = s.Node, s.News.Version
 		}
 	}
 	return from, v
+}
+
+// believable reports whether a document may be the newest: one of the same era that
+// was begun elsewhere is of another agreement.
+func believable(mine held, n news) bool {
+	return n.Version.Era != mine.version().Era || n.Origin == mine.origin
 }

@@ -25,6 +25,10 @@ const (
 // later one. The error is an *object.Error: the command was not done, or maybe.
 // Without a majority of the voters it says which of them cannot be reached.
 func (c *Cluster) Propose(ctx context.Context, cmd agreed.Command) (agreed.Result, error) {
+	if !c.enter() {
+		return agreed.Result{}, errStopping()
+	}
+	defer c.wg.Done()
 	if c.proposing.Add(1) > maxProposals {
 		c.proposing.Add(-1)
 		return agreed.Result{}, object.Errorf(object.CodeOverload, object.NotDone, "%d changes are being agreed on already: try again", maxProposals)

@@ -248,9 +248,10 @@ func raftConfig(cfg Config, log logID, lines *lineLog) *raft.Config {
 func (q *quorum) close() error {
 	q.store.abandon()
 	done := q.raft.Shutdown()
-	_ = q.streams.Close()
+	q.streams.cut() // what waits for others ends; Raft closes the rest
 	err := done.Error()
-	q.streams.open.wait(time.Second)
+	q.streams.in.wait(time.Second)
+	q.streams.out.wait(time.Second)
 	return errors.Join(err, q.store.Close())
 }
 

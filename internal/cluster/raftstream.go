@@ -40,8 +40,10 @@ func decodeID(dst []byte, s string) bool {
 
 func serverID(log logID) raft.ServerID { return raft.ServerID(log.String()) }
 
-// raftBacklog is how many connections may wait for Raft to take them.
-const raftBacklog = 16
+const (
+	raftBacklog = 16  // connections that wait for Raft to take them
+	maxRaftIn   = 128 // connections that others have made; a leader makes a few to each server
+)
 
 // A raftStreams is Raft's [raft.StreamLayer] over the shared port.
 type raftStreams struct {
@@ -50,11 +52,13 @@ type raftStreams struct {
 	lookup lookup
 	stats  *streamCounters
 	queue  chan net.Conn
-	open   *conns
+	in     *conns // called by others
+	out    *conns // called by this node
 
-	ctx  context.Context // ends with Close
-	stop context.CancelFunc
-	once sync.Once
+	ctx    context.Context // ends with cut
+	stop   context.CancelFunc
+	once   sync.Once
+	closed chan struct{} // by Close
 }
 
 func newRaftStreams(me func() identity, lookup lookup, stats *streamCounters) *raftStreams {
@@ -62,13 +66,17 @@ func newRaftStreams(me func() identity, lookup lookup, stats *streamCounters) *r
 	id := me()
 	return &raftStreams{
 		self: serverAddress(id.Node, id.Log), me: me, lookup: lookup, stats: stats,
-		queue: make(chan net.Conn, raftBacklog), open: newConns(), ctx: ctx, stop: stop,
+		queue: make(chan net.Conn, raftBacklog), in: newConns(), out: newConns(), ctx: ctx, stop: stop, closed: make(chan struct{}),
 	}
 }
 
 // offer hands a connection that was greeted to Raft, without waiting.
 func (r *raftStreams) offer(nc net.Conn) {
-	owned, err := r.open.add(nc)
+	if r.in.count() >= maxRaftIn {
+		_ = nc.Close()
+		return
+	}
+	owned, err := r.in.add(nc)
 	if err != nil {
 		return
 	}
@@ -84,26 +92,30 @@ func (r *raftStreams) Accept() (net.Conn, error) {
 	select {
 	case nc := <-r.queue:
 		return nc, nil
-	case <-r.ctx.Done():
+	case <-r.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-// Close implements [net.Listener]. All connections end.
-func (r *raftStreams) Close() error {
-	r.once.Do(func() {
-		r.stop()
-		r.open.cut()
-		for {
-			select {
-			case nc := <-r.queue:
-				_ = nc.Close()
-				continue
-			default:
-			}
-			break
+// cut ends all connections, those that wait to be taken too; there are no new ones.
+func (r *raftStreams) cut() {
+	r.stop()
+	r.in.cut()
+	r.out.cut()
+	for {
+		select {
+		case nc := <-r.queue:
+			_ = nc.Close()
+		default:
+			return
 		}
-	})
+	}
+}
+
+// Close implements [net.Listener].
+func (r *raftStreams) Close() error {
+	r.once.Do(func() { close(r.closed) })
+	r.cut()
 	return nil
 }
 
@@ -129,5 +141,5 @@ func (r *raftStreams) Dial(server raft.ServerAddress, timeout time.Duration) (ne
 	if err != nil {
 		return nil, err
 	}
-	return r.open.add(nc)
+	return r.out.add(nc)
 }

@@ -95,7 +95,7 @@ func (s *Stats) addRaft(q *quorum) {
 	}
 	s.Leads, s.HasLeader = q.leads(), !q.leader().IsZero()
 	s.Term, s.LogEntries, s.Applied = q.raft.CurrentTerm(), q.raft.LastIndex(), q.raft.AppliedIndex()
-	s.Streams += q.streams.open.count()
+	s.Streams += q.streams.in.count() + q.streams.out.count()
 	servers, err := q.servers()
 	if err != nil {
 		return // it is ending
