@@ -184,6 +184,58 @@ func TestCancel(t *testing.T) {
 	s.allPromise()
 }
 
+// A plan that cannot be carried out when all have promised is given up: the
+// promises are lifted, and the members are as they were.
+func TestGivenUp(t *testing.T) {
+	s := newStory(t, 3)
+	s.stage(StageLeave, 0)
+	s.commit()
+	next := *s.d
+	next.Pending = &Pending{Staged: []Staged{{Kind: StageLeave, Node: nodeID(0)}, {Kind: StageLeave, Node: nodeID(1)}, {Kind: StageLeave, Node: nodeID(2)}}}
+	s.d = &next
+	s.promise(nodeID(0), nodeID(1))
+	before := s.d.History
+	r := s.must(Command{Kind: Promised, Node: nodeID(2), Round: 1, Highest: ring.NoEpoch})
+	if c := s.d.Change; c.Phase != ring.Idle || c.Round != 1 || s.d.Pending != nil || len(s.d.Staged) != 3 || s.d.History != before {
+		t.Errorf("%+v, %d staged", c, len(s.d.Staged))
+	}
+	if got := fmt.Sprint(r.Notes); !strings.Contains(got, "was given up as all had promised: nobody would be left") {
+		t.Error(got)
+	}
+	s.expect(0, Valid)
+}
+
+// What was staged of a member that has left meanwhile cannot be any more.
+func TestStagedMeanwhile(t *testing.T) {
+	s := newStory(t, 4)
+	s.stage(StageLeave, 0)
+	s.commit()
+	weight := Command{Kind: Stage, Stage: Staged{Kind: StageWeight, Node: nodeID(0), Weight: 3}}
+	s.must(weight)
+	if r := s.must(weight); r.Changed {
+		t.Error("staged twice is another document")
+	}
+	s.allPromise()
+	if len(s.d.Staged) != 0 {
+		t.Errorf("still staged: %v", s.d.Staged)
+	}
+}
+
+// Who commits cannot declare expired what has not.
+func TestOldestIsNotBelieved(t *testing.T) {
+	for _, oldest := range []int64{0, 1 << 40, 499_800} {
+		s := newStory(t, 4)
+		s.stage(StageLeave, 0)
+		s.must(Command{Kind: CommitStaged, Commit: Commit{Staged: s.d.StagedHash(), Oldest: oldest}})
+		s.allPromise()
+		for p := range s.d.History.At(499_900).Partitions() {
+			if s.d.History.At(499_900).Owns(nodeID(0), p) {
+				t.Fatalf("oldest %d: who left still owns slot 499,900", oldest)
+			}
+		}
+	}
+}
+
 // A silent member holds a change up until it is declared lost.
 func TestLostWhilePending(t *testing.T) {
 	s := newStory(t, 4)
@@ -375,6 +427,35 @@ func TestDownOfMany(t *testing.T) {
 	for i := range 4 {
 		if m := s.expect(i, Valid); m.Down {
 			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// What could not be given away because another was down is, once that is back.
+func TestReplacedOnceAnotherIsBack(t *testing.T) {
+	s := newStory(t, 6)
+	s.must(Command{Kind: Down, Node: nodeID(0)})
+	s.must(Command{Kind: Down, Node: nodeID(1)})
+	owned := func(i int, slot int64) (count int) {
+		r := s.d.History.At(slot)
+		for range r.OwnedBy(nodeID(i)) {
+			count++
+		}
+		return count
+	}
+	if owned(1, 500_002) == 0 {
+		t.Fatal("nothing was held back, the test is of no use")
+	}
+	s.must(Command{Kind: Up, Node: nodeID(0)})
+	s.allPromise()
+	if got := owned(1, 500_002); got != 0 {
+		t.Errorf("%d partitions stay with who is down", got)
+	}
+	s.must(Command{Kind: Up, Node: nodeID(1)})
+	s.must(Command{Kind: Down, Node: nodeID(2)})
+	for a := range s.d.History.Amendments() {
+		if a.Out == nodeID(2) && slices.ContainsFunc(a.Nodes, func(n ring.Node) bool { return n.ID == nodeID(1) }) {
+			t.Error("who is back and owns nothing yet takes the places of another")
 		}
 	}
 }
@@ -647,6 +728,16 @@ func TestRecovered(t *testing.T) {
 	}
 	if _, err := g.Agreed(d.Change, func(ring.Promise) error { return nil }); err != nil || !g.Vouches(500_001*3600) {
 		t.Errorf("%v: the promise is still in force", err)
+	}
+	// The lost majority had gone on: its rounds are over as well.
+	later := s.d.Change
+	later.Round += 5
+	g = NewGate(3600, ring.Promise{}, ring.NoEpoch)
+	if _, err := g.Agreed(later, func(ring.Promise) error { return nil }); err != nil || g.Vouches(500_001*3600) {
+		t.Fatal(err)
+	}
+	if _, err := g.Agreed(d.Change, func(ring.Promise) error { return nil }); err != nil || !g.Vouches(500_001*3600) {
+		t.Errorf("%v: a later promise is still in force", err)
 	}
 	s.d = d
 	s.commit()

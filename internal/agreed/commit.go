@@ -180,9 +180,6 @@ func (s *step) fix(boundary int64) error {
 		for _, x := range p.Staged {
 			m = m.after(x)
 		}
-		if m.Back { // it has promised, and owns in the new ring
-			m.Down, m.Back = false, false
-		}
 		s.change(m)
 	}
 	s.note("the ring changes from slot %d on", boundary)

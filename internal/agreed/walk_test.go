@@ -123,6 +123,9 @@ func (w *world) apply(t *rapid.T, c Command) Result {
 	if want := w.d.Version.Index + 1; result.Changed && next.Version.Index != want {
 		t.Fatalf("%v: version %v, want index %d", c.Kind, next.Version, want)
 	}
+	if next.Trimmed < w.d.Trimmed || next.Moved.Before(w.d.Moved) || next.Change.Round < w.d.Change.Round || next.History.Version().Before(w.d.History.Version()) {
+		t.Fatalf("%v went back: %+v after %+v", c.Kind, next, w.d)
+	}
 	w.d = next
 	return result
 }
