@@ -199,3 +199,6 @@ func namesOf(d *agreed.Document, ids []ring.NodeID) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// waitingFor names, in order, the members whose promises are missing.
+func waitingFor(d *agreed.Document) string { return strings.Join(describeChange(d).Waiting, ", ") }

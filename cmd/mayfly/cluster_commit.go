@@ -141,10 +141,10 @@ func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agree
 		if d.Change.Round != round {
 			again = fmt.Sprintf(" (proposed again, slot %d came too near)", boundary)
 		}
-		show(fmt.Sprintf("preparing slot %d%s: waiting for %s", d.Change.Boundary, again, namesOf(d, d.Change.Waiting)))
+		show(fmt.Sprintf("preparing slot %d%s: waiting for %s", d.Change.Boundary, again, waitingFor(d)))
 		if err := pause(ctx, documentPause); err != nil {
 			return nil, fmt.Errorf("the change goes on by itself and waits for %s; \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up (%w)",
-				namesOf(d, d.Change.Waiting), err)
+				waitingFor(d), err)
 		}
 		next, err := r.Document(ctx)
 		if err != nil {

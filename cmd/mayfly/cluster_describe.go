@@ -95,6 +95,7 @@ func describeChange(d *agreed.Document) changeState {
 	for _, id := range c.Waiting {
 		s.Waiting = append(s.Waiting, nameOf(d, id))
 	}
+	slices.Sort(s.Waiting)
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -113,7 +114,8 @@ func (c *planned) print(w io.Writer, p *picture) error {
 	printLine(w, "new ring", "%s, from %s, or a later one", shape, slotText(c.Plan.From, p.doc.Settings.SlotSeconds, p.now))
 	fmt.Fprintln(w)
 	t := newTable(w, "node", "zone", "weight", "fate", "before", "after", "fair", "to-get")
-	for _, n := range c.Plan.Nodes {
+	byName := slices.SortedStableFunc(slices.Values(c.Plan.Nodes), func(a, b ring.NodePlan) int { return strings.Compare(a.Name, b.Name) })
+	for _, n := range byName {
 		t.row(n.Name, dash(n.Zone), fmt.Sprint(n.Weight), string(n.Fate), fmt.Sprint(n.Before), fmt.Sprint(n.After), fmt.Sprintf("%.1f", n.Fair),
 			bytesText(int64(n.PlainGets+n.TimedGets)))
 	}

@@ -41,7 +41,7 @@ func interrupted(ctx context.Context) error {
 
 func barText(p *picture, h *handing) string {
 	if p.doc.Change.Phase == ring.Proposed {
-		return fmt.Sprintf("preparing slot %d, waiting for %s", p.doc.Change.Boundary, namesOf(p.doc, p.doc.Change.Waiting))
+		return fmt.Sprintf("preparing slot %d, waiting for %s", p.doc.Change.Boundary, waitingFor(p.doc))
 	}
 	return fmt.Sprintf("%s to get, %s;", bytesText(int64(h.ToGet)), etaText(h.ToGet, h.Rate))
 }
