@@ -16,20 +16,28 @@ const (
 	maxRounds     = 4 // batches a put writes for others before one of them must
 )
 
-// appendOp writes op's record, itself or led by another put, and waits for its
-// policy.
+// appendOp writes op's record, at a place of its own, itself with the role, or led by
+// another put, and waits for its policy.
 func (l *lane) appendOp(op *putOp) error {
 	l.mu.Lock()
-	if l.busy && !l.spinning && len(l.queue) == 0 && l.waiting == 0 {
-		l.spinLocked()
+	if l.reserveLocked(op) {
+		l.mu.Unlock()
+		return l.writeReserved(op)
 	}
+	if l.busy && !l.spinning && len(l.queue) == 0 && l.waiting == 0 {
+		if l.spinLocked(); l.reserveLocked(op) {
+			l.mu.Unlock()
+			return l.writeReserved(op)
+		}
+	}
+	queues := l.busy || l.waiting > 0 // then whoever gives the role up sees to the queue
 	switch {
-	case l.busy && (len(l.queue) >= maxQueue || l.queueBytes+op.size > maxQueueBytes):
+	case queues && (len(l.queue) >= maxQueue || l.queueBytes+op.size > maxQueueBytes):
 		l.disclaimLocked(op)
 		l.mu.Unlock()
 		l.store.disk.stats.putsOverload.Add(1)
 		return errOverload
-	case l.busy:
+	case queues:
 		l.queue = append(l.queue, op)
 		l.queueBytes += op.size
 		l.mu.Unlock()
@@ -38,13 +46,13 @@ func (l *lane) appendOp(op *putOp) error {
 			l.leadBatches(op)
 		}
 	default:
-		l.busy = true
+		l.takeRoleLocked()
 		l.batch = append(l.batch[:0], op)
 		l.mu.Unlock()
 		l.leadBatches(op)
 	}
 	if op.err == nil && op.sync == SyncAlways {
-		return l.syncOp(op.seg, op.offset+op.size)
+		return l.syncOp(op.seg)
 	}
 	return op.err
 }
@@ -79,7 +87,9 @@ func (l *lane) leadBatches(own *putOp) {
 	for round := 1; ; round++ {
 		l.writeBatch()
 		l.mu.Lock()
-		l.settleLocked()
+		for _, op := range l.batch {
+			l.settleLocked(op)
+		}
 		for _, op := range l.batch {
 			if op != own {
 				op.wake <- struct{}{}
@@ -137,16 +147,14 @@ func (l *lane) nextBatchLocked() {
 	l.queueBytes -= bytes
 }
 
-// settleLocked makes the batch's written records visible and ends its claims.
-func (l *lane) settleLocked() {
-	for _, op := range l.batch {
-		if op.err == nil {
-			l.insert(op, l.bucket.KeepAll)
-			l.lastPut = max(l.lastPut, op.now)
-			l.store.disk.stats.records.Add(1)
-		}
-		l.disclaimLocked(op)
+// settleLocked makes op's record visible, if it is written, and ends its claim.
+func (l *lane) settleLocked(op *putOp) {
+	if op.err == nil {
+		l.insert(op, l.bucket.KeepAll)
+		l.lastPut = max(l.lastPut, op.now)
+		l.store.disk.stats.records.Add(1)
 	}
+	l.disclaimLocked(op)
 }
 
 // writeBatch writes the batch with one system call and sets each op's result.
@@ -161,13 +169,8 @@ func (l *lane) writeBatch() {
 	start := seg.end.Load()
 	at := start
 	for _, op := range l.batch {
-		putFrame(&op.frame, len(op.raw), seg.generation, op.version.HeaderCRC)
-		pad := op.size - frameSize - int64(len(op.raw))
-		l.vector = append(l.vector, op.frame[:], op.raw)
-		if pad > 0 {
-			l.vector = append(l.vector, zeros[:pad])
-		}
 		op.seg, op.offset = seg, at
+		l.vector = op.frameIn(l.vector)
 		at += op.size
 	}
 	written, err := d.writev(seg, l.vector, start)
@@ -177,8 +180,19 @@ func (l *lane) writeBatch() {
 		at = l.writeFailed(seg, start+written, err)
 	}
 	seg.end.Store(at)
+	seg.syncer.wrote()
 	d.stats.appends.Add(1)
 	l.queueSync(seg)
+}
+
+// frameIn appends to bufs what is to be written of op, whose segment is known.
+func (op *putOp) frameIn(bufs [][]byte) [][]byte {
+	putFrame(&op.frame, len(op.raw), op.seg.generation, op.version.HeaderCRC)
+	bufs = append(bufs, op.frame[:], op.raw)
+	if pad := op.size - frameSize - int64(len(op.raw)); pad > 0 {
+		bufs = append(bufs, zeros[:pad])
+	}
+	return bufs
 }
 
 // failBatch gives every put of the batch the same error.
@@ -195,14 +209,7 @@ func (l *lane) failBatch(err error) {
 // is merely full, nothing more is appended to the segment.
 func (l *lane) writeFailed(seg *segment, reached int64, cause error) (end int64) {
 	d := l.store.disk
-	full := vfs.IsNoSpace(cause)
-	outcome := object.NotDone
-	if full {
-		d.space.full()
-	} else {
-		outcome = object.MaybeDone // a failing disk's word is not taken for it
-	}
-	err := diskError(outcome, "writing "+d.fs.Path(seg.data.name), cause)
+	err := l.writeError(seg, cause)
 	end = seg.end.Load()
 	for _, op := range l.batch {
 		if op.offset+op.size <= reached {
@@ -212,10 +219,20 @@ func (l *lane) writeFailed(seg *segment, reached int64, cause error) (end int64)
 		}
 	}
 	d.stats.writeErrors.Add(1)
-	if !full || d.truncate(seg, end) != nil {
+	if !vfs.IsNoSpace(cause) || d.truncate(seg, end) != nil {
 		seg.retired = true
 	}
 	return end
+}
+
+// writeError is what puts are told whose writes failed.
+func (l *lane) writeError(seg *segment, cause error) error {
+	outcome := object.MaybeDone // a failing disk's word is not taken for it
+	if vfs.IsNoSpace(cause) {
+		l.store.disk.space.full()
+		outcome = object.NotDone
+	}
+	return diskError(outcome, "writing "+l.store.disk.fs.Path(seg.data.name), cause)
 }
 
 // ready returns the segment to append the batch to, made or made anew if
@@ -333,7 +350,6 @@ func (l *lane) nextSegment(now int64) (*segment, error) {
 	}
 	seg.headerEnd = int64(h.size())
 	seg.end.Store(seg.headerEnd)
-	seg.syncer.synced = seg.headerEnd
 	return seg, nil
 }
 

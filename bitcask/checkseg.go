@@ -126,6 +126,9 @@ func (s *segmentCheck) compareLengths() {
 // scan checks every byte of the segment.
 func (s *segmentCheck) scan(f vfs.File) {
 	sc := &scanner{f: f, end: s.size, values: !s.opt.SkipValues, padding: true}
+	if s.hint == nil && s.listed && s.said.state == segDirty && !s.mayTear {
+		sc.loose = max(s.size-maxAhead, segHeaderMin)
+	}
 	h, err := readSegHeader(f, s.size)
 	switch {
 	case err != nil && neverUsed(s.listed, s.size):
@@ -160,6 +163,9 @@ func (s *segmentCheck) stretch(st *stretch, last bool) {
 	case st.kind == wholeRecord:
 		s.totals.Records++
 		s.record(st)
+	case st.kind == gapPart:
+	case st.kind == holePart:
+		s.note(s.name, st.offset, st.size, "a put that a killed process did not finish: it is marked as such when the slot is next used")
 	case open && st.kind == tornTail:
 		s.note(s.name, st.offset, st.size, "an unfinished write: %s; it is cut off at the next start", st.what)
 	case open && last && s.mayTear:

@@ -15,9 +15,10 @@
 //	<bucket id>/<partition>/plain-<seq>.seg|.hint the same of a plain bucket
 //
 // A [Store] is one partition on one Disk. A put looks its key up, lets its
-// caller decide, and appends: whoever finds the file's appender free writes at
-// once, with one system call, and whoever finds it taken is written together
-// with all others that wait (leader and followers). A get looks the hash up in
+// caller decide, and appends with one system call: puts that are acknowledged
+// unsynced do so side by side, each at a place of its own; of the others whoever
+// finds the file's appender free writes at once, and whoever finds it taken is
+// written together with all others that wait (leader and followers). A get looks the hash up in
 // memory (open slots) or in a page of the hint (sealed ones), reads the record
 // with one pread, and never waits for a put. No lock is held across input or
 // output; the appender's role is a flag, and only puts to the same file wait

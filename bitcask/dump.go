@@ -103,6 +103,9 @@ func dumpFile(fsys vfs.FS, name string, yield func(Dumped, error) bool) bool {
 		if !ok {
 			return true
 		}
+		if st.kind == gapPart {
+			continue
+		}
 		if st.kind != wholeRecord {
 			if !fault(st.offset, st.what) {
 				return false

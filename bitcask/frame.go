@@ -47,9 +47,10 @@ func putFrame(dst *[frameSize]byte, recordBytes int, generation, headerCRC uint3
 
 // A frame is the decoded form of a record's first 16 bytes.
 type frame struct {
-	recordBytes int // object.MinRecordBytes..object.MaxRecordBytes
+	recordBytes int // object.MinRecordBytes..object.MaxRecordBytes; of a gap 0..1<<31-8
 	generation  uint32
 	headerCRC   uint32
+	gap         bool // no record follows, see gap.go
 }
 
 // parseFrame decodes the frame that begins b, which has at least frameSize
@@ -59,8 +60,12 @@ func parseFrame(b []byte) (f frame, ok bool) {
 		return frame{}, false
 	}
 	n := binary.LittleEndian.Uint32(b)
+	if n&gapBit != 0 {
+		f = frame{int(n &^ gapBit), binary.LittleEndian.Uint32(b[4:]), 0, true}
+		return f, f.recordBytes%align == 0 && binary.LittleEndian.Uint32(b[8:]) == 0
+	}
 	if n < object.MinRecordBytes || n > object.MaxRecordBytes {
 		return frame{}, false
 	}
-	return frame{int(n), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])}, true
+	return frame{int(n), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:]), false}, true
 }

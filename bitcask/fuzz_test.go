@@ -34,6 +34,7 @@ func FuzzIdentity(f *testing.F) {
 
 func FuzzFrame(f *testing.F) {
 	f.Add(encodeFrame())
+	f.Add(appendGap(nil, 1<<20, 5))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < frameSize {
 			return
@@ -42,7 +43,9 @@ func FuzzFrame(f *testing.F) {
 		for range 2 {
 			if fr, ok := parseFrame(b); ok {
 				var again [frameSize]byte
-				putFrame(&again, fr.recordBytes, fr.generation, fr.headerCRC)
+				if putFrame(&again, fr.recordBytes, fr.generation, fr.headerCRC); fr.gap {
+					copy(again[:], appendGap(nil, int64(fr.recordBytes)+frameSize, fr.generation))
+				}
 				if !bytes.Equal(again[:], b) {
 					t.Fatalf("%x decodes to %+v, which encodes to %x", b, fr, again)
 				}
@@ -153,10 +156,14 @@ func FuzzScan(f *testing.F) {
 	one := slices.Concat(fr[:], rec.Raw(), zeros[:framedSize(len(rec.Raw()))-frameSize-int64(len(rec.Raw()))])
 	f.Add(slices.Concat(one, one), uint8(0))
 	f.Add(slices.Concat(one, bytes.Repeat([]byte{7}, 40), one, one[:30]), uint8(3))
+	f.Add(slices.Concat(one, make([]byte, 64), one, appendGap(nil, 64, 5), make([]byte, 48), one), uint8(12))
 	f.Fuzz(func(t *testing.T, b []byte, mode uint8) {
 		sc := &scanner{f: memFile(t, b), end: int64(len(b)), values: mode&1 != 0, padding: mode&2 != 0}
 		if mode&4 != 0 {
 			sc.generation, sc.typ, sc.name = 5, "t", "b"
+		}
+		if mode&8 != 0 {
+			sc.loose = 1 + int64(mode>>4)
 		}
 		at := int64(0)
 		for {

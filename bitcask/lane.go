@@ -11,10 +11,12 @@ import (
 // A lane holds the segments of one bucket's slot in a partition (of a plain
 // bucket: all of them), and takes its puts.
 //
-// One put at a time has the lane's appender role (busy): only it touches the
-// active segment's file, makes new segments, and changes what the manifest says
-// of them. It does so without the lock; those that come meanwhile queue up. mu
-// is held for lookups and for bookkeeping, never across input or output.
+// One put at a time has the lane's appender role (busy): only it makes new segments
+// and changes what the manifest says of them, and it alone touches the active
+// segment's file. It does so without the lock; those that come meanwhile queue up.
+// While nobody has it, puts may write side by side at places that were reserved for
+// them, see reserve.go. mu is held for lookups and for bookkeeping, never across input
+// or output.
 type lane struct {
 	store *Store
 	id    laneID
@@ -38,6 +40,8 @@ type lane struct {
 	hasCondemned atomic.Bool // a segment's condemned is not empty
 	unread       atomic.Bool // a segment has a rescan, or had one
 	rescanAt     int64       // seconds: when the next one is made
+
+	flight flight // puts that write at places of their own, without the role
 
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 
@@ -71,10 +75,10 @@ func newLane(s *Store, id laneID) *lane {
 }
 
 // takeRoleLocked waits until nobody appends and takes the role. Puts go on
-// queueing meanwhile.
+// queueing meanwhile, and get no places.
 func (l *lane) takeRoleLocked() {
 	l.waiting++
-	for l.busy {
+	for l.busy || !l.flight.empty() {
 		l.changed.Wait()
 	}
 	l.waiting--

@@ -274,7 +274,7 @@ func (l *lane) syncOpen() error {
 		if seg.plain.resident != nil {
 			continue
 		}
-		if err := seg.sync(l.store.disk, seg.end.Load()); err != nil {
+		if err := seg.sync(l.store.disk); err != nil {
 			l.store.syncFailed(seg, err)
 			return diskError(object.NotDone, "syncing "+l.store.disk.fs.Path(seg.data.name), err)
 		}
@@ -311,7 +311,6 @@ func (j *mergeJob) finish() error {
 	d.handles.release(&o.seg.data)
 	o.file = nil
 	o.seg.end.Store(o.end)
-	o.seg.syncer.synced = o.end
 	o.seg.sealed.Store(hint)
 	o.seg.sums = o.sums
 	o.seg.plain.resident, o.seg.plain.surveyAt = sorted, len(sorted)

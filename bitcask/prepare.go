@@ -108,7 +108,7 @@ func (l *lane) habits() (b Bucket, careless bool) {
 func (l *lane) reserve(b Bucket) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.busy || l.waiting > 0 || l.dropped || !l.loaded || len(l.segs) > 0 || l.adoptBucketLocked(b) != nil {
+	if l.busy || l.waiting > 0 || !l.flight.empty() || l.dropped || !l.loaded || len(l.segs) > 0 || l.adoptBucketLocked(b) != nil {
 		return false
 	}
 	l.busy = true

@@ -42,7 +42,7 @@ func TestHelperKilled(t *testing.T) {
 	_, s := openAll(t, fsys, cfg)
 	var wg sync.WaitGroup
 	var out sync.Mutex
-	for w := range 3 {
+	for w := range 6 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				o := killedObject(t, round, w, i)

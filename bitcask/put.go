@@ -24,9 +24,12 @@ type putOp struct {
 	oldVersion object.Version
 
 	frame   [frameSize]byte
+	vector  [3][]byte     // for writing it
 	wake    chan struct{} // capacity 1
 	lead    bool          // on waking: the role is yours, write the lane's batch
 	awaited bool          // another put of the key waits for this one
+
+	before, after *putOp // in the lane's flight
 
 	seg    *segment // where it was written
 	offset int64
@@ -295,11 +298,11 @@ func (l *lane) confirm(op *putOp) error {
 	if op.sync != SyncAlways || op.old.seg == nil {
 		return nil
 	}
-	return l.syncOp(op.old.seg, op.old.offset()+op.old.size())
+	return l.syncOp(op.old.seg)
 }
 
-func (l *lane) syncOp(seg *segment, upTo int64) error {
-	err := seg.sync(l.store.disk, upTo)
+func (l *lane) syncOp(seg *segment) error {
+	err := seg.sync(l.store.disk)
 	if err == nil {
 		return nil
 	}

@@ -121,7 +121,6 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	if err == nil {
 		seg.generation = h.generation
 		seg.end.Store(h.sealedLength)
-		seg.syncer.synced = h.sealedLength
 		seg.sealed.Store(h)
 		s.evidence.setLater(seg.id, segRecord{state: segSealed, length: h.sealedLength}) // news only after a crash just before it was said
 		return plain, nil
@@ -140,6 +139,8 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		trust = trustSealed
 	case said.suspect || !listed:
 		trust = trustNothing
+	case said.state == segDirty:
+		trust = trustKilled
 	}
 	// The hint of a disk that cannot be read now may list what a scan of it misses.
 	b, err := l.recover(seg, size, trust, unread)
@@ -166,6 +167,7 @@ type trust uint8
 const (
 	trustSealed  trust = iota + 1 // it was synced at this length: whatever is wrong is damage
 	trustAll                      // the kernel has what it was given: the last write may be torn
+	trustKilled                   // the same, and puts that were under way may have left holes
 	trustNothing                  // the machine stopped: pages may be missing behind good headers, and the tail be anything
 )
 
@@ -199,6 +201,9 @@ func (l *lane) recover(seg *segment, size int64, tr trust, strict bool) (Bucket,
 	defer s.disk.handles.release(&seg.data)
 	s.disk.stats.recoveries.Add(1)
 	sc := &scanner{f: f, end: size, values: tr == trustNothing || s.evidence.doubted(l.id), strict: strict}
+	if tr == trustKilled {
+		sc.loose = max(size-maxAhead, segHeaderMin)
+	}
 	h, err := readSegHeader(f, size)
 	if err == nil {
 		err = s.checkHeader(&h, seg.id)
@@ -234,6 +239,10 @@ func (l *lane) recover(seg *segment, size int64, tr trust, strict bool) (Bucket,
 	}
 	seg.generation = sc.generation
 	seg.end.Store(end)
+	seg.syncer.wrote() // by whoever it was: to be synced before it is sealed
+	if err := s.disk.markHoles(seg); err != nil {
+		seg.retired = true // it is tried again before it is sealed
+	}
 	if end < size && tr != trustSealed && !seg.retired {
 		s.disk.cutTail(seg, end)
 	}
@@ -270,8 +279,11 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 		}
 		last := st.offset+st.size >= sc.end
 		switch {
-		case st.kind == wholeRecord && l.reinsert(op, &st, b, sc):
-		case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
+		case st.kind == gapPart, st.kind == wholeRecord && l.reinsert(op, &st, b, sc):
+		case st.kind == holePart && !last:
+			s.noteHole(seg, st)
+			seg.holes = append(seg.holes, hole{st.offset, st.size})
+		case st.kind == holePart, tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
 			// What was acknowledged of an unsynced tail, the manifest's dirty mark
 			// accounts for.
 			s.noteTorn(seg, st)

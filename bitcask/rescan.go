@@ -94,7 +94,8 @@ func (l *lane) scanAgainLocked(seg *segment, r rescan) error {
 		return err
 	}
 	seg.keydir, seg.sums, seg.retired, seg.rescan = fresh.keydir, fresh.sums, true, nil
-	seg.generation, seg.headerEnd = fresh.generation, fresh.headerEnd
+	seg.generation, seg.headerEnd, seg.holes = fresh.generation, fresh.headerEnd, fresh.holes
+	seg.syncer.wrote()
 	seg.end.Store(fresh.end.Load())
 	if !l.timed {
 		seg.plain.sum, seg.plain.dead = fresh.plain.sum, max(seg.plain.dead, fresh.plain.dead)

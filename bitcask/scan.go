@@ -15,6 +15,8 @@ type stretchKind uint8
 const (
 	wholeRecord stretchKind = iota + 1 // a frame and its record
 	damagedPart                        // bytes that are no record; valid ones may follow
+	gapPart                            // a put that did not finish, marked as such
+	holePart                           // one that is not marked yet; see gap.go
 	tornTail                           // the file ends inside a record: its write was never finished
 )
 
@@ -39,6 +41,7 @@ type scanner struct {
 	padding    bool   // and the padding behind them
 	strict     bool   // end at the first stretch the disk cannot read
 	pos        int64
+	loose      int64 // from this offset on puts may have left holes; 0: nowhere
 
 	window     []byte // bytes of the file from at on
 	at         int64
@@ -64,6 +67,12 @@ func (s *scanner) next() (st stretch, ok bool) {
 		var until int64
 		until, err = s.resync(s.pos + align)
 		st.size = until - s.pos
+	}
+	if err == nil && st.kind == damagedPart && s.mayBeHole(st.offset) {
+		var is bool
+		if is, err = s.isHole(st.offset, st.offset+st.size); is {
+			st.kind, st.what = holePart, "a put that did not finish"
+		}
 	}
 	if err != nil {
 		s.failed(err)
@@ -118,6 +127,9 @@ func (s *scanner) recordAt(off int64) (stretch, error) {
 	if frameSize+int64(fr.recordBytes) > left {
 		return stretch{kind: tornTail, offset: off, size: left, what: fmt.Sprintf("the file ends inside a record of %d bytes", fr.recordBytes)}, nil
 	}
+	if fr.gap {
+		return stretch{kind: gapPart, offset: off, size: size, what: "a put that did not finish, marked as such"}, nil
+	}
 	size = min(size, left) // the last one's padding may be cut off
 	h, n, err := s.header(off+frameSize, fr.recordBytes)
 	switch {
@@ -134,7 +146,13 @@ func (s *scanner) recordAt(off int64) (stretch, error) {
 		s.generation = fr.generation
 	}
 	st := stretch{kind: wholeRecord, offset: off, size: size, header: h, hsize: n}
-	if s.values {
+	check := s.values
+	if !check && s.mayBeHole(off) {
+		if check, err = s.endsInZero(off + frameSize + int64(fr.recordBytes)); err != nil {
+			return stretch{}, err
+		}
+	}
+	if check {
 		return s.checked(st)
 	}
 	return st, nil
@@ -201,7 +219,7 @@ func (s *scanner) resync(off int64) (int64, error) {
 		switch st, err := s.recordAt(off); {
 		case err != nil:
 			return 0, err
-		case st.kind == wholeRecord:
+		case st.kind == wholeRecord, st.kind == gapPart:
 			return off, nil
 		}
 	}

@@ -166,11 +166,16 @@ func (l *lane) freeze(active bool) []*segment {
 // sealSegment makes a frozen segment durable, then its hint, then its mention
 // in the manifest, and then forgets its keydir.
 func (l *lane) sealSegment(seg *segment) error {
-	s, end := l.store, seg.end.Load()
+	s := l.store
 	if seg.unused() {
 		return l.discard(seg)
 	}
-	if err := seg.sync(s.disk, end); err != nil {
+	seg.retired = seg.cutHoles() || seg.retired
+	if err := s.disk.markHoles(seg); err != nil {
+		return err
+	}
+	end := seg.end.Load()
+	if err := seg.sync(s.disk); err != nil {
 		s.syncFailed(seg, err)
 		return err
 	}
@@ -253,7 +258,7 @@ func (l *lane) clean() error {
 	l.mu.Unlock()
 	var faults []error
 	for _, seg := range open {
-		if err := seg.sync(l.store.disk, seg.end.Load()); err != nil {
+		if err := seg.sync(l.store.disk); err != nil {
 			l.store.syncFailed(seg, err)
 			faults = append(faults, diskError(object.MaybeDone, "syncing "+l.store.disk.fs.Path(seg.data.name), err))
 			continue

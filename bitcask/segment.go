@@ -35,13 +35,15 @@ type segment struct {
 
 	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
 
+	holes []hole // the appender's, and the scan's: where puts did not finish, until they are marked
+
 	retired bool // the appender's: nothing more is appended, as the header is damaged or a write failed
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
 	headerEnd int64 // bytes; 0 of one that had been sealed when it was opened, or has no good header
 
-	end    atomic.Int64 // bytes appended and whole; a multiple of 8; the sealed length at last
+	end    atomic.Int64 // bytes appended, or about to be; a multiple of 8; the sealed length at last
 	syncer segSyncer
 }
 
@@ -56,14 +58,20 @@ type sealedHint struct {
 // calls the kernel; those who come meanwhile are served by the next call
 // together: group commit.
 type segSyncer struct {
+	written atomic.Uint64 // writes that have ended
+	broken  atomic.Bool   // failed is set
+	queued  atomic.Bool   // in the disk's list of segments to sync
+	told    atomic.Bool
+
 	mu      sync.Mutex
 	done    sync.Cond
-	synced  int64 // bytes known to be durable
+	synced  uint64 // writes known to be durable
 	running bool
 	failed  error // once a sync has failed, nothing unsynced can be trusted
-	queued  bool  // in the disk's list of segments to sync
-	told    atomic.Bool
 }
+
+// wrote counts a write that has ended; to sync it takes from here on.
+func (y *segSyncer) wrote() { y.written.Add(1) }
 
 func newSegment(id segID, p Partition) *segment {
 	name := segName(id, p)
@@ -73,9 +81,10 @@ func newSegment(id segID, p Partition) *segment {
 	return s
 }
 
-// sync returns when the first upTo bytes are durable.
-func (s *segment) sync(d *Disk, upTo int64) error {
+// sync returns when everything is durable whose writing has ended.
+func (s *segment) sync(d *Disk) error {
 	y := &s.syncer
+	upTo := y.written.Load()
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	for y.synced < upTo {
@@ -87,13 +96,14 @@ func (s *segment) sync(d *Disk, upTo int64) error {
 			continue
 		}
 		y.running = true
-		covers := s.end.Load()
+		covers := y.written.Load()
 		y.mu.Unlock()
 		err := d.syncFile(&s.data)
 		y.mu.Lock()
 		y.running = false
 		if err != nil {
 			y.failed = err
+			y.broken.Store(true)
 		} else {
 			y.synced = max(y.synced, covers)
 		}
@@ -103,11 +113,7 @@ func (s *segment) sync(d *Disk, upTo int64) error {
 }
 
 // syncFailed reports whether a sync of the segment has failed.
-func (s *segment) syncFailed() bool {
-	s.syncer.mu.Lock()
-	defer s.syncer.mu.Unlock()
-	return s.syncer.failed != nil
-}
+func (s *segment) syncFailed() bool { return s.syncer.broken.Load() }
 
 // A place is a record in a segment.
 type place struct {
@@ -159,7 +165,7 @@ func cutRecord(b []byte) (object.Record, error) {
 	fr, ok := parseFrame(b)
 	b = b[frameSize:]
 	size := fr.recordBytes
-	if !ok {
+	if !ok || fr.gap {
 		h, n, err := object.ParseHeader(b)
 		if err != nil {
 			return object.Record{}, err

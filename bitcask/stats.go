@@ -4,14 +4,13 @@ import "sync/atomic"
 
 // counters are the Disk's running counts.
 type counters struct {
-	appends, appendedBytes, records                                                                atomic.Int64
-	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                atomic.Int64
-	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads                             atomic.Int64
-	merges, mergedSegments, mergeRead, mergeWritten                                                atomic.Int64
-	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired                        atomic.Int64
-	plainUnneeded                                                                                  atomic.Int64
-	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, damage, filesExpired, bytesExpired atomic.Int64
-	merging                                                                                        atomic.Bool
+	appends, appendedBytes, records                                                                       atomic.Int64
+	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                       atomic.Int64
+	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads                                    atomic.Int64
+	merges, mergedSegments, mergeRead, mergeWritten                                                       atomic.Int64
+	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired, plainUnneeded                atomic.Int64
+	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, holes, damage, filesExpired, bytesExpired atomic.Int64
+	merging                                                                                               atomic.Bool
 }
 
 // Stats are counts since the Disk was opened, and what there is now.
@@ -30,6 +29,7 @@ type Stats struct {
 	BadReads                   int64 // records that fail their checks, or cannot be read
 	Damage                     int64 // stretches set aside, see Store.Damage
 	TornTails                  int64 // cut off
+	Holes                      int64 // puts that a killed process did not finish, found and marked
 	SegmentsMade, Sealed       int64
 	SegmentsAhead              int64 // of those made, before their slot's first put
 	Recoveries                 int64 // segments scanned
@@ -69,7 +69,7 @@ func (d *Disk) Stats() Stats {
 		PutsSame: c.putsSame.Load(), PutsConflict: c.putsConflict.Load(), PutsExpired: c.putsExpired.Load(),
 		PutsLowSpace: c.putsLowSpace.Load(), PutsOverload: c.putsOverload.Load(), WriteErrors: c.writeErrors.Load(),
 		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(), Gets: c.gets.Load(), Heads: c.heads.Load(),
-		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(),
+		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(), Holes: c.holes.Load(),
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
 		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), PlainUnneeded: c.plainUnneeded.Load(), Merging: c.merging.Load(),

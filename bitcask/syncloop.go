@@ -41,12 +41,7 @@ const syncSteps = 8
 
 // syncLater has a segment synced within the interval.
 func (d *Disk) syncLater(s *Store, seg *segment) {
-	y := &seg.syncer
-	y.mu.Lock()
-	queued := y.queued
-	y.queued = true
-	y.mu.Unlock()
-	if queued {
+	if seg.syncer.queued.Load() || seg.syncer.queued.Swap(true) {
 		return
 	}
 	d.syncs.mu.Lock()
@@ -145,11 +140,8 @@ func (d *Disk) dueSyncs() []syncEntry {
 }
 
 func (d *Disk) syncNow(e syncEntry) {
-	y := &e.seg.syncer
-	y.mu.Lock()
-	y.queued = false // from here on a put queues it anew
-	y.mu.Unlock()
-	if err := e.seg.sync(d, e.seg.end.Load()); err != nil {
+	e.seg.syncer.queued.Store(false) // from here on a put queues it anew
+	if err := e.seg.sync(d); err != nil {
 		e.store.syncFailed(e.seg, err)
 	}
 }

@@ -167,6 +167,7 @@ var diskFigures = []figure[bitcask.Stats]{
 	{"buried_segments", "Segments merged or expired, and not unlinked yet.", gauge, func(s *bitcask.Stats) float64 { return float64(s.BuriedSegments) }},
 	{"damage_total", "Damaged stretches set aside.", count, func(s *bitcask.Stats) float64 { return float64(s.Damage) }},
 	{"torn_tails_total", "Torn ends of segments cut off.", count, func(s *bitcask.Stats) float64 { return float64(s.TornTails) }},
+	{"holes_total", "Puts that a killed process did not finish, found in front of others and marked.", count, func(s *bitcask.Stats) float64 { return float64(s.Holes) }},
 	{"segments_made_total", "Segments made.", count, func(s *bitcask.Stats) float64 { return float64(s.SegmentsMade) }},
 	{"sealed_total", "Segments sealed.", count, func(s *bitcask.Stats) float64 { return float64(s.Sealed) }},
 	{"recoveries_total", "Segments scanned after a restart.", count, func(s *bitcask.Stats) float64 { return float64(s.Recoveries) }},
