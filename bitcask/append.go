@@ -181,7 +181,6 @@ func (l *lane) writeBatch() {
 	}
 	seg.end.Store(at)
 	seg.syncer.wrote()
-	d.stats.appends.Add(1)
 	l.queueSync(seg)
 }
 

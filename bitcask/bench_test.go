@@ -180,11 +180,11 @@ func BenchmarkPutDelta(b *testing.B) {
 			}
 			o := delta(int64(have))
 			op := s.disk.newOp()
-			op.hash, op.version = o.hash(), o.rec.Version()
+			op.hash, op.version, op.sync = o.hash(), o.rec.Version(), SyncAlways
 			b.ReportAllocs()
 			for b.Loop() { // all of a put that depends on how many there are, but for entering it
 				op.next = o.rec.Header
-				sealed, err := l.claim(epochs, op)
+				sealed, err := l.claim(epochs, op, Newest)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -82,7 +82,7 @@ func TestSecondPutWaits(t *testing.T) {
 	go put()
 	for {
 		l.mu.Lock()
-		first := l.inflight[o.hash()]
+		first := l.claims.find(o.hash())
 		waits, queued := first != nil && first.awaited, len(l.queue)
 		l.mu.Unlock()
 		if queued == 2 {

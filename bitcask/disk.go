@@ -249,6 +249,7 @@ func (d *Disk) writev(seg *segment, bufs [][]byte, off int64) (int64, error) {
 	}
 	n, err := f.WritevAt(bufs, off)
 	d.handles.release(&seg.data)
+	d.stats.appends.Add(1)
 	d.stats.appendedBytes.Add(n)
 	return n, err
 }

@@ -91,12 +91,12 @@ func begin(t *testing.T, s *Store, o *testObject) (*lane, *putOp) {
 		t.Fatal(err)
 	}
 	op := &putOp{hash: o.hash(), epoch: o.epoch, now: t0, sync: o.b.Sync, raw: o.rec.Raw(), next: o.rec.Header, version: o.rec.Version(), size: framedSize(len(o.rec.Raw()))}
-	if _, err := l.claim(o.b, op); err != nil {
+	if _, err := l.claim(o.b, op, Newest); err != nil {
 		t.Fatal(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.reserveLocked(op) {
+	if !op.reserved && !l.reserveLocked(op) {
 		t.Fatal("no place to put it")
 	}
 	return l, op

@@ -22,20 +22,20 @@ type lane struct {
 	id    laneID
 	timed bool
 
-	mu       laneMutex
-	bucket   Bucket     // as the files or the first put say; no Type while neither has
-	changed  sync.Cond  // on mu: loading ended, the role became free, or an awaited put ended
-	loaded   bool       // segs is complete
-	loading  bool       // somebody is at it
-	found    []segID    // the files on disk, ascending, until loaded
-	unused   []segID    // files that a crash left and that hold nothing
-	segs     []*segment // ascending by seq; copied when it changes
-	active   *segment   // takes the appends; nil if the next put must make one
-	spare    *segment   // made, but the manifest could not be written: the next put takes it
-	dropped  bool       // expired and gone
-	toDrop   []string   // its files, once dropped, until they are unlinked
-	buried   []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked
-	inflight map[uint64]*putOp
+	mu      laneMutex
+	bucket  Bucket     // as the files or the first put say; no Type while neither has
+	changed sync.Cond  // on mu: loading ended, the role became free, or an awaited put ended
+	loaded  bool       // segs is complete
+	loading bool       // somebody is at it
+	found   []segID    // the files on disk, ascending, until loaded
+	unused  []segID    // files that a crash left and that hold nothing
+	segs    []*segment // ascending by seq; copied when it changes
+	active  *segment   // takes the appends; nil if the next put must make one
+	spare   *segment   // made, but the manifest could not be written: the next put takes it
+	dropped bool       // expired and gone
+	toDrop  []string   // its files, once dropped, until they are unlinked
+	buried  []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked
+	claims  claims
 
 	hasCondemned atomic.Bool // a segment's condemned is not empty
 	unread       atomic.Bool // a segment has a rescan, or had one
@@ -69,7 +69,7 @@ func (m *laneMutex) RLock()   { m.Lock() }
 func (m *laneMutex) RUnlock() { m.Unlock() }
 
 func newLane(s *Store, id laneID) *lane {
-	l := &lane{store: s, id: id, timed: id.slot != plainSlot, inflight: map[uint64]*putOp{}}
+	l := &lane{store: s, id: id, timed: id.slot != plainSlot}
 	l.changed.L = &l.mu
 	return l
 }

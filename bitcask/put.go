@@ -29,6 +29,9 @@ type putOp struct {
 	lead    bool          // on waking: the role is yours, write the lane's batch
 	awaited bool          // another put of the key waits for this one
 
+	reserved bool // it has its place
+
+	chained       *putOp // in the lane's claims
 	before, after *putOp // in the lane's flight
 
 	seg    *segment // where it was written
@@ -144,9 +147,12 @@ func laneOf(b Bucket, epoch, slotSeconds int64) laneID {
 // put decides and appends. From claim to the end no other put of the key comes
 // in between.
 func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
-	sealed, err := l.claim(b, op)
+	sealed, err := l.claim(b, op, decide)
 	if err != nil {
 		return 0, err
+	}
+	if op.reserved {
+		return Append, l.writeReserved(op)
 	}
 	old, err := l.current(op, sealed, b.KeepAll)
 	if err == error(errMerged) {
@@ -179,8 +185,10 @@ func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
 
 // claim makes op the only put of its key, waiting for the one before. Keys with
 // one placement hash count as one. It sets op.places to what the keydirs know of
-// the hash and returns the segments whose hints must be asked besides.
-func (l *lane) claim(b Bucket, op *putOp) (sealed []*segment, err error) {
+// the hash and returns the segments whose hints must be asked besides. Where there is
+// nothing, and the record is to be appended, op is given a place to write to at once,
+// if it may have one.
+func (l *lane) claim(b Bucket, op *putOp, decide Decide) (sealed []*segment, err error) {
 	for {
 		l.mu.Lock()
 		if l.loaded || l.dropped {
@@ -196,7 +204,7 @@ func (l *lane) claim(b Bucket, op *putOp) (sealed []*segment, err error) {
 		if l.dropped {
 			return nil, ErrExpired
 		}
-		other := l.inflight[op.hash]
+		other := l.claims.find(op.hash)
 		if other == nil {
 			break
 		}
@@ -206,8 +214,12 @@ func (l *lane) claim(b Bucket, op *putOp) (sealed []*segment, err error) {
 	if err := l.adoptBucketLocked(b); err != nil {
 		return nil, err
 	}
-	l.inflight[op.hash] = op
+	l.claims.add(op)
 	op.places, sealed = l.findLocked(op.places[:0], op.wants(b.KeepAll))
+	if len(op.places) == 0 && len(sealed) == 0 && l.mayReserveLocked(op) && decide(nil, &op.next) == Append {
+		l.giveLocked(op)
+		op.reserved = true
+	}
 	return sealed, nil
 }
 
@@ -219,7 +231,7 @@ func (l *lane) disclaim(op *putOp) {
 }
 
 func (l *lane) disclaimLocked(op *putOp) {
-	delete(l.inflight, op.hash)
+	l.claims.remove(op)
 	if op.awaited {
 		l.changed.Broadcast()
 	}

@@ -63,20 +63,27 @@ func (f *flight) remove(op *putOp) {
 // reserveLocked gives op a place at the end of the active segment, if it may have
 // one now.
 func (l *lane) reserveLocked(op *putOp) bool {
+	if !l.mayReserveLocked(op) {
+		return false
+	}
+	l.giveLocked(op)
+	return true
+}
+
+func (l *lane) mayReserveLocked(op *putOp) bool {
 	seg := l.active
 	if l.busy || l.waiting > 0 || op.sync == SyncAlways || !l.dirty || seg == nil || seg.retired || seg.syncer.broken.Load() {
 		return false
 	}
-	at := seg.end.Load()
-	end := at + op.size
-	if end > l.maxBytes() || !l.flight.empty() && end-l.flight.first.offset > maxAhead {
-		return false
-	}
-	seg.end.Store(end)
-	op.seg, op.offset = seg, at
+	end := seg.end.Load() + op.size
+	return end <= l.maxBytes() && (l.flight.empty() || end-l.flight.first.offset <= maxAhead)
+}
+
+func (l *lane) giveLocked(op *putOp) {
+	op.seg, op.offset = l.active, l.active.end.Load()
+	op.seg.end.Store(op.offset + op.size)
 	l.careless = true
 	l.flight.add(op)
-	return true
 }
 
 // writeReserved writes op's record at its place, and shows it.
@@ -84,7 +91,6 @@ func (l *lane) writeReserved(op *putOp) error {
 	d, seg := l.store.disk, op.seg
 	written, err := d.writev(seg, op.frameIn(op.vector[:0]), op.offset)
 	seg.syncer.wrote()
-	d.stats.appends.Add(1)
 	if err == nil && op.sync == SyncInterval {
 		d.syncLater(l.store, seg)
 	}
