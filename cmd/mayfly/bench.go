@@ -25,5 +25,5 @@ func (a *app) benchCommand() *cobra.Command {
 
 // benchCommands lists the benchmarks.
 func (a *app) benchCommands() []*cobra.Command {
-	return []*cobra.Command{a.benchClusterCommand(), a.benchEngineCommand(), a.benchRingCommand(), a.benchRaw3Command()}
+	return []*cobra.Command{a.benchClusterCommand(), a.benchEngineCommand(), a.benchCollectionsCommand(), a.benchRingCommand(), a.benchRaw3Command()}
 }

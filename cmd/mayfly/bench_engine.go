@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,6 +45,9 @@ func (a *app) benchEngineCommand() *cobra.Command {
 	flags.Int64Var(&o.Keys, "keys", 5_000_000, "keys of the works memory and reopen")
 	flags.Int64Var(&o.SlotBytes, "slot-bytes", 10<<30, "size of the slot that expires in the work expiry")
 	asJSON := flags.Bool("json", false, "print one JSON object instead of a table")
+	if self, err := os.Executable(); err == nil {
+		o.Collector = []string{self, "bench", "engine-collections"}
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.Pairs < 1 || o.Keys < 1 || o.SlotBytes < 1 {
 			return usagef("--pairs, --keys and --slot-bytes must be at least 1")
@@ -59,6 +63,35 @@ func (a *app) benchEngineCommand() *cobra.Command {
 			return errors.Join(err, printJSON(a.stdout, report))
 		}
 		return errors.Join(err, report.Table(a.stdout))
+	}
+	return cmd
+}
+
+// benchCollectionsCommand is what "bench engine" runs in a process of its own. It is of
+// little other use and not listed.
+func (a *app) benchCollectionsCommand() *cobra.Command {
+	var dir string
+	var keys int64
+	cmd := &cobra.Command{
+		Use:     "engine-collections",
+		GroupID: groupLook,
+		Hidden:  true,
+		Short:   "measure garbage collections of a process that has keys in open slots",
+		Long:    "engine-collections fills open slots with keys in a new directory and prints what collections cost, as JSON.",
+		Example: "  mayfly bench engine-collections --dir /var/tmp/new --keys 5000000",
+		Args:    takes(0, 0, ""),
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory to make; it is removed")
+	cmd.Flags().Int64Var(&keys, "keys", 0, "keys to put")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if dir == "" {
+			return usagef("--dir is missing: name a directory to make")
+		}
+		c, err := engine.Collect(cmd.Context(), dir, keys)
+		if err != nil {
+			return err
+		}
+		return printJSON(a.stdout, c)
 	}
 	return cmd
 }

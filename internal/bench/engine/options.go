@@ -17,6 +17,10 @@ type Options struct {
 	Keys      int64 // of the works memory and reopen; 0 means 5 million
 	SlotBytes int64 // of the work expiry; 0 means 10 GB
 
+	// Collector is a program, with arguments, that prints what Collect returns as JSON
+	// when it is given --dir and --keys. Without it collections are measured in this process.
+	Collector []string
+
 	part int64 // in a quick run, of how many parts one is done; 0 means 50; more in tests
 
 	// Progress is told how much is done, in steps of the whole run. It may be
