@@ -357,12 +357,16 @@ func TestWhoIsNeeded(t *testing.T) {
 	if h.Serves(NodeID{99}, 0) || h.Names(NodeID{99}) || !h.Serves(in, 0) {
 		t.Error("a stranger serves, or a member does not")
 	}
-	h, _ = h.Complete(Version{0, 3}, Completion{Node: in, Until: Forever})
-	says("timed data is complete", true, true)
-	before := h
+	onlyPlain, _ := h.Complete(Version{0, 3}, Completion{Node: in, Until: Forever})
+	if !onlyPlain.Serves(out, 2) {
+		t.Error("a source of plain data is not needed")
+	}
 	for _, id := range h.PlainNewcomers(Partition{}) {
 		h, _ = h.Complete(later(h), Completion{Node: id, Plain: true})
 	}
+	says("plain data is complete", true, true)
+	before := h
+	h, _ = h.Complete(later(h), Completion{Node: in, Until: Forever})
 	if h.Same(before) || !h.Same(h.Versioned(Version{5, 5})) {
 		t.Error("changed and the same, or the same and changed")
 	}

@@ -283,6 +283,58 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// Who has left may be switched off: a change does not wait for it, whether it was
+// the last to promise or not.
+func TestLeftWhilePending(t *testing.T) {
+	for _, last := range []bool{false, true} {
+		s := newStory(t, 4)
+		s.stage(StageLeave, 0)
+		s.commit()
+		s.allPromise()
+		s.join(4)
+		s.commit()
+		if !slices.Contains(s.d.Change.Waiting, nodeID(0)) {
+			t.Fatal("it is not asked although it is leaving")
+		}
+		if last {
+			s.promise(nodeID(1), nodeID(2), nodeID(3), nodeID(4))
+		}
+		s.completeAll()
+		if slices.Contains(s.d.Change.Members, nodeID(0)) || last != (s.d.Change.Phase == ring.Fixed) {
+			t.Errorf("%+v", s.d.Change)
+		}
+		if !last {
+			s.allPromise()
+		}
+		s.expect(0, Left)
+		s.expect(4, Valid)
+	}
+}
+
+// A leaving member that is to be declared lost has nothing any more, before or
+// after that is committed.
+func TestLeftWhileItIsToBeLost(t *testing.T) {
+	for _, committed := range []bool{false, true} {
+		s := newStory(t, 4)
+		s.stage(StageLeave, 0)
+		s.commit()
+		s.allPromise()
+		s.stage(StageLose, 0)
+		if !committed {
+			s.completeAll()
+			if s.expect(0, Left); len(s.d.Staged) != 0 {
+				t.Errorf("still staged: %v", s.d.Staged)
+			}
+			continue
+		}
+		s.commit()
+		s.completeAll()
+		s.expect(0, Leaving)
+		s.allPromise()
+		s.expect(0, Lost)
+	}
+}
+
 // A replacement takes all places; its predecessor leaves.
 func TestReplace(t *testing.T) {
 	s := newStory(t, 3)
@@ -452,9 +504,9 @@ func TestReplacedOnceAnotherIsBack(t *testing.T) {
 		t.Errorf("%d partitions stay with who is down", got)
 	}
 	s.must(Command{Kind: Up, Node: nodeID(1)})
-	s.must(Command{Kind: Down, Node: nodeID(2)})
+	s.must(Command{Kind: Down, Node: nodeID(4)}) // of the same zone
 	for a := range s.d.History.Amendments() {
-		if a.Out == nodeID(2) && slices.ContainsFunc(a.Nodes, func(n ring.Node) bool { return n.ID == nodeID(1) }) {
+		if a.Out == nodeID(4) && slices.ContainsFunc(a.Nodes, func(n ring.Node) bool { return n.ID == nodeID(1) }) {
 			t.Error("who is back and owns nothing yet takes the places of another")
 		}
 	}

@@ -150,9 +150,7 @@ func (s *step) event(e ring.ChangeEvent) {
 			if err := s.fix(next.Boundary); err != nil { // nobody has been told: promises can be lifted
 				s.note("the change for slot %d was given up as all had promised: %v", next.Boundary, err)
 				next, _ = s.d.Change.Step(s.d.Timing(), ring.ChangeEvent{Kind: ring.Cancel, Now: s.now})
-				s.d.Change = next
 				s.unstage()
-				return
 			}
 		}
 	}
@@ -170,7 +168,7 @@ func (s *step) fix(boundary int64) error {
 	if err != nil {
 		return err
 	}
-	h, err := plan.Commit(s.d.History, s.d.Version, boundary)
+	h, err := plan.Commit(s.d.History, later(s.d.History), boundary)
 	if err != nil {
 		return refused(err)
 	}

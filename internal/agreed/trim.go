@@ -58,14 +58,22 @@ func (s *step) trim(oldest int64) error {
 // tidy lets members go that nobody needs any more, oldest being the first slot
 // that may hold something.
 func (s *step) tidy(oldest int64) {
-	for _, m := range s.d.Members { // of before: forget makes another slice
-		if m.State == Leaving && !s.d.History.Serves(m.ID, oldest) {
+	var left []ring.NodeID
+	for _, m := range s.d.Members { // of before: what changes makes another slice
+		if m.State == Leaving && !s.d.History.Serves(m.ID, oldest) && !s.d.Pending.concerns(m.ID) {
 			m.State, m.Down = Left, false
 			s.change(m)
 			s.note("node %q has nothing that anybody needs: it may be switched off", m.Name)
+			left = append(left, m.ID)
 		}
-		if !m.State.Live() && !s.d.History.Names(m.ID) && !s.d.Pending.concerns(m.ID) {
+		if !m.State.Live() && !s.d.History.Names(m.ID) {
 			s.forget(m.ID)
 		}
 	}
+	for _, id := range left { // owns nothing: its promise is not needed, and may never come
+		if s.d.Pending != nil {
+			s.event(ring.ChangeEvent{Kind: ring.DeclaredLost, Node: id})
+		}
+	}
+	s.dropStaged()
 }
