@@ -30,8 +30,7 @@ func (n *Node) document() *agreed.Document { return n.view.Load().doc }
 
 // adopt takes over the newest document, if it is not that already. In this order:
 //
-//  1. Partitions that are new to this node are opened: they vouch for what is put
-//     from now on.
+//  1. Partitions that are new to this node are opened.
 //  2. The history and the buckets become visible. From here on requests are judged
 //     by them.
 //  3. The gate is told of the change that is being prepared, and the promise is
@@ -131,26 +130,15 @@ func (n *Node) meet(doc *agreed.Document) {
 	}
 }
 
-// openOwned opens the vnodes of all partitions that this node owns under a history,
-// before it is served: those that are new begin to vouch from now on. One that
-// cannot be opened does not stop the node. A node that is alone for good opens them
-// as they are needed.
+// openOwned opens the vnodes of all partitions that this node holds under a history,
+// before it is served. One that cannot be opened does not stop the node. A node that
+// is alone for good opens them as they are needed.
 func (n *Node) openOwned(h *ring.History) {
 	n.shared.Store(n.shared.Load() || sharesWith(h, n.id))
 	if n.fixed() && !n.shared.Load() {
 		return
 	}
-	start := n.cfg.Now()
-	seen := make(map[ring.Partition]bool)
-	var owned []ring.Partition
-	for _, r := range h.All() {
-		for p := range r.OwnedBy(n.id) {
-			if !seen[p] {
-				seen[p] = true
-				owned = append(owned, p)
-			}
-		}
-	}
+	start, owned := n.cfg.Now(), h.HeldBy(n.id)
 	if err := n.vnodes.Open(start, owned...); err != nil {
 		n.cfg.Log.Error("some partitions cannot be opened; the others are served", "error", err)
 	}

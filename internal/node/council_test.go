@@ -14,6 +14,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
+	"github.com/mayflydb/mayfly/vnode"
 )
 
 // A council agrees for nodes of one process: it applies commands, one after
@@ -272,3 +273,5 @@ func (c *council) nudge() {
 		s.changed = make(chan struct{})
 	}
 }
+
+func refOf(rec object.Record) vnode.Ref { return vnode.RefOf(rec.Type, rec.Bucket, rec.Key) }

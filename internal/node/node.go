@@ -143,7 +143,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
-		Self: n.id, Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load,
+		Self: n.id, Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load, Admit: n.admit, Vouches: n.vouches,
 		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
 		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
 	}, disks)
@@ -154,10 +154,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openGate(); err != nil {
 		return err
 	}
-	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence(), gate: n.gate, fresh: &n.fresh}
+	n.local = &localReplica{me: n.id, vnodes: n.vnodes, history: n.ring, now: n.cfg.Now, fence: n.newFence(), fresh: &n.fresh}
 	n.openPeers()
 	n.coord, err = replication.New(replication.Config{
-		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer,
+		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Replica: n.replica, Repair: n.repairer, Admit: n.admit,
 	})
 	if err != nil {
 		return err

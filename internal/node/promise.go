@@ -6,6 +6,7 @@ import (
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -17,6 +18,32 @@ const (
 	promiseName     = nodeDir + "/promise"
 	maxPromiseBytes = 1 << 10
 )
+
+var errNotYet = &object.Error{Code: object.CodeUnavailable, Outcome: object.NotDone,
+	Message: "who owns the second is being agreed upon: send it again a little later"}
+
+// admit lets the epoch of a timed put pass, or not: the clock first, then what this
+// node has promised. What a clock does not admit must not count as admitted.
+func (n *Node) admit(epoch int64) error {
+	if n.gate == nil {
+		return nil
+	}
+	ahead := min(n.cfg.AheadSeconds, n.document().Settings.AheadSeconds)
+	if now := n.cfg.Now().Unix(); epoch > now+ahead {
+		return object.Errorf(object.CodeTooFarAhead, object.NotDone, "second %d is %d seconds ahead of this node's clock; at most %d are taken: set the clocks right", epoch, epoch-now, ahead)
+	}
+	if n.gate.Admit(epoch) == ring.NotYet {
+		return errNotYet
+	}
+	return nil
+}
+
+// vouches reports whether this node knows who owns an epoch. While it has promised,
+// and does not know what came of it, others may acknowledge under the new ring what
+// is not here.
+func (n *Node) vouches(epoch int64) bool {
+	return n.gate == nil || n.gate.Vouches(epoch)
+}
 
 // readPromise returns the latest promise that any of the disks has: that of the
 // greatest round, as it was settled. One that is damaged is in the way: what it

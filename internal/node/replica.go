@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
-	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/peer"
@@ -22,7 +21,6 @@ type localReplica struct {
 	history func() *ring.History
 	now     func() time.Time
 	fence   *fence
-	gate    *agreed.Gate // nil: nothing is ever prepared
 	fresh   *freshness
 	pushes  *pushes
 }
@@ -101,7 +99,7 @@ func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complet
 		a, err = l.vnodes.Head(l.now(), ref)
 		rec, state, complete = a.Head.Record(), a.State, a.Complete
 	}
-	complete = complete && l.vouches(ref)
+	complete = complete && !l.fresh.stale.Load()
 	switch {
 	case err != nil:
 		return object.Record{}, false, err
@@ -109,20 +107,6 @@ func (l *localReplica) get(ref vnode.Ref, body bool) (rec object.Record, complet
 		return rec, complete, nil
 	}
 	return object.Record{}, complete, stateError(state)
-}
-
-// vouches reports whether this node knows who owns an object. While it has promised,
-// and does not know what came of it, others may acknowledge under the new ring what
-// is not here.
-func (l *localReplica) vouches(ref vnode.Ref) bool {
-	switch {
-	case l.fresh.stale.Load():
-		return false
-	case l.gate == nil:
-		return true
-	}
-	o, _ := l.fence.placing.of(ref.Type, ref.Bucket, ref.Key, ref.Hash)
-	return !o.Timed || l.gate.Vouches(o.Epoch)
 }
 
 // Row reads an index row.
@@ -137,7 +121,7 @@ func (l *localReplica) Row(ask replication.Ask, key event.IndexKey, done func(ui
 
 func (l *localReplica) row(key event.IndexKey) (index.Row, bool, error) {
 	a, err := l.vnodes.Row(l.now(), key)
-	a.Complete = a.Complete && (l.gate == nil || l.gate.Vouches(key.Epoch)) && !l.fresh.stale.Load()
+	a.Complete = a.Complete && !l.fresh.stale.Load()
 	switch {
 	case err != nil:
 		return index.Row{}, false, err
