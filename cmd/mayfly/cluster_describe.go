@@ -151,7 +151,7 @@ func describeMember(p *picture, m agreed.Member) memberJSON {
 		return j
 	}
 	j.Up, j.Role, j.Program, j.Version = true, r.Agreement.Role, r.Program, r.Version.String()
-	j.ToGet, j.Rate, j.Lacking, j.Unattainable = r.Merging.BytesToGet, r.Merging.BytesPerSecond, r.Merging.Partitions, r.Merging.Unattainable
+	j.ToGet, j.Rate, j.Lacking, j.Unattainable = p.toGet(m.ID), r.Merging.BytesPerSecond, r.Merging.Partitions, r.Merging.Unattainable
 	for _, disk := range r.Disks {
 		j.StoredBytes += disk.StoredBytes
 		j.FreeBytes += disk.FreeBytes

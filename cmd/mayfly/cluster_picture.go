@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -15,6 +16,7 @@ type picture struct {
 	doc     *agreed.Document
 	reports map[ring.NodeID]memberReport // of members that may answer
 	now     int64                        // by the clock of a member, seconds of Unix time
+	most    map[dataPlace]uint64         // of stored; nil before it is asked for
 }
 
 func (r *clusterRun) look(ctx context.Context) (*picture, error) {
@@ -85,23 +87,29 @@ type dataPlace struct {
 // stored returns how much data there is, one copy: what the member that has most
 // of it says, for all should have the same.
 func (p *picture) stored() map[dataPlace]uint64 {
-	most := map[dataPlace]uint64{}
-	oldest := p.oldest()
-	for _, r := range p.reports {
-		for _, s := range r.Stored {
-			if s.Plain > 0 {
-				at := dataPlace{partition: s.Partition}
-				most[at] = max(most[at], s.Plain)
-			}
-			for _, t := range s.Timed {
-				if t.Slot >= oldest {
-					at := dataPlace{s.Partition, true, t.Slot}
-					most[at] = max(most[at], t.Bytes)
-				}
+	if p.most == nil {
+		p.most = map[dataPlace]uint64{}
+		for _, r := range p.reports {
+			addStored(p.most, r.Stored, p.oldest())
+		}
+	}
+	return p.most
+}
+
+// addStored raises what is in each place to what a member stores there.
+func addStored(most map[dataPlace]uint64, stored []proto.Stored, oldest int64) {
+	for _, s := range stored {
+		if s.Plain > 0 {
+			at := dataPlace{partition: s.Partition}
+			most[at] = max(most[at], s.Plain)
+		}
+		for _, t := range s.Timed {
+			if t.Slot >= oldest {
+				at := dataPlace{s.Partition, true, t.Slot}
+				most[at] = max(most[at], t.Bytes)
 			}
 		}
 	}
-	return most
 }
 
 // maxPlanGaps bounds what a commit tells of gaps: it has to fit a frame.
@@ -207,15 +215,7 @@ func (p *picture) shortages() (short, none shortage) {
 // and how many should.
 func (p *picture) copies(at dataPlace) (have, wanted int) {
 	h := p.doc.History
-	r := h.Newest()
-	if at.timed {
-		r = h.At(at.slot)
-	}
-	piece := at.partition // of that ring: it was of another number of partitions if the ring is not the one it was stored under
-	if piece.Bits != r.Bits() {
-		first, _ := piece.Range()
-		piece = r.PartitionOf(first)
-	}
+	r, piece := p.ringOf(at)
 	var newcomers, sources []ring.NodeID
 	if at.timed {
 		newcomers, sources = h.Newcomers(at.slot, piece), h.Sources(at.slot, piece)
@@ -241,6 +241,52 @@ func (p *picture) whole(id ring.NodeID, at dataPlace) bool {
 		}
 	}
 	return true
+}
+
+// toGet returns how much a member has still to get: as it says itself, or else what
+// others have of where it is new, or has a gap, and it has not.
+func (p *picture) toGet(id ring.NodeID) (bytes uint64) {
+	if !p.answers(id) {
+		return 0
+	}
+	if said := p.reports[id].Merging.BytesToGet; said > 0 {
+		return said
+	}
+	has := map[dataPlace]uint64{}
+	addStored(has, p.reports[id].Stored, p.oldest())
+	for at, most := range p.stored() {
+		if own := has[at]; own < most && p.needs(id, at) {
+			bytes += most - own
+		}
+	}
+	return bytes
+}
+
+// needs tells whether a member is an owner of some data that may lack some of it.
+func (p *picture) needs(id ring.NodeID, at dataPlace) bool {
+	r, piece := p.ringOf(at)
+	if !r.Owns(id, piece) {
+		return false
+	}
+	newcomers := p.doc.History.PlainNewcomers(piece)
+	if at.timed {
+		newcomers = p.doc.History.Newcomers(at.slot, piece)
+	}
+	return slices.Contains(newcomers, id) || !p.whole(id, at)
+}
+
+// ringOf returns the ring that some data belongs to, and its partition there: it
+// was stored under another number of partitions if that is not the ring's.
+func (p *picture) ringOf(at dataPlace) (*ring.Ring, ring.Partition) {
+	r := p.doc.History.Newest()
+	if at.timed {
+		r = p.doc.History.At(at.slot)
+	}
+	if at.partition.Bits == r.Bits() {
+		return r, at.partition
+	}
+	first, _ := at.partition.Range()
+	return r, r.PartitionOf(first)
 }
 
 // A handing is what has still to be copied before nobody is needed any more who
@@ -269,9 +315,9 @@ func (p *picture) handing() (h handing) {
 	for part := range p.doc.History.Newest().Partitions() {
 		h.Moves += len(p.doc.History.PlainNewcomers(part))
 	}
-	for _, r := range p.reports {
+	for id, r := range p.reports {
 		if r.err == nil {
-			h.ToGet += r.Merging.BytesToGet
+			h.ToGet += p.toGet(id)
 			h.Rate += r.Merging.BytesPerSecond
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -14,6 +15,7 @@ func (r *clusterRun) awaitQuiet(ctx context.Context, enough func(*picture) bool)
 	bar := newStepBar(r.stderr)
 	defer bar.done()
 	most := 0
+	var pace pacer
 	for {
 		p, err := r.look(ctx)
 		if ctx.Err() != nil {
@@ -23,6 +25,7 @@ func (r *clusterRun) awaitQuiet(ctx context.Context, enough func(*picture) bool)
 			bar.set("no node answers: "+err.Error(), 0, most)
 		} else {
 			h := p.handing()
+			h.Rate = max(h.Rate, pace.see(time.Now(), h.ToGet))
 			most = max(most, h.Moves)
 			if enough(p) || p.doc.Change.Phase != ring.Proposed && h.done() {
 				return nil
@@ -37,6 +40,28 @@ func (r *clusterRun) awaitQuiet(ctx context.Context, enough func(*picture) bool)
 
 func interrupted(ctx context.Context) error {
 	return fmt.Errorf("what is under way goes on by itself; \"mayfly cluster status --wait\" waits again (%w)", context.Cause(ctx))
+}
+
+// A pacer tells how fast something gets less, over some seconds.
+type pacer struct {
+	times []time.Time
+	left  []uint64
+}
+
+// paceOver is how many looks a pace is taken of.
+const paceOver = 10
+
+// see takes in how much is left, and returns how much less it gets a second.
+func (p *pacer) see(now time.Time, left uint64) uint64 {
+	p.times, p.left = append(p.times, now), append(p.left, left)
+	if len(p.times) > paceOver {
+		p.times, p.left = p.times[1:], p.left[1:]
+	}
+	took := now.Sub(p.times[0])
+	if took <= 0 || left >= p.left[0] {
+		return 0
+	}
+	return uint64(float64(p.left[0]-left) / took.Seconds())
 }
 
 func barText(p *picture, h *handing) string {

@@ -66,11 +66,11 @@ MEMBER  ZONE  WEIGHT  STATE  UP   PARTITIONS  STORED    FREE     TO-GET
 n1      a     100     valid  yes  4           24.0 MiB  1.0 TiB  -
 n2      b     100     valid  yes  4           24.0 MiB  1.0 TiB  -
 n3      c     100     valid  yes  4           24.0 MiB  1.0 TiB  -
-n4      a     100     valid  yes  4           0 B       1.0 TiB  -
-n5      b     100     valid  yes  4           0 B       1.0 TiB  -
-n6      c     100     valid  yes  4           0 B       1.0 TiB  -
+n4      a     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
+n5      b     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
+n6      c     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
 
-copying:      12 partitions not known to be whole on a new owner
+copying:      12.0 KiB to get; nothing moves at the moment; 12 partitions not known to be whole on a new owner
 copies:       all known data has 3 copies, whole, on members that answer`)
 	f.complete()
 	if got := f.must("status"); !strings.Contains(got, "copying:      nothing: every owner") {

@@ -150,6 +150,50 @@ func TestHanding(t *testing.T) {
 	}
 }
 
+// TestToGet: what members say of themselves counts, or else what they lack of
+// what others have.
+func TestToGet(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	leaving(f) // n4 takes the places of n3
+	if got, want := f.picture().toGet(fakeID(4)), uint64(8*(3<<20+1<<10)); got != want {
+		t.Errorf("a newcomer without anything has %d bytes to get, want %d", got, want)
+	}
+	f.change(4, func(r *memberReport) {
+		r.Stored = []proto.Stored{{Partition: ring.Partition{Bits: 3}, Plain: 1 << 10, Timed: []proto.SlotBytes{{Slot: 498865, Bytes: 1 << 19}}}}
+	})
+	if got, want := f.picture().toGet(fakeID(4)), uint64(8*(3<<20+1<<10)-1<<10-1<<19); got != want {
+		t.Errorf("of what it has nothing counts: %d bytes to get, want %d", got, want)
+	}
+	f.change(4, func(r *memberReport) { r.Merging.BytesToGet = 5 })
+	if got := f.picture().toGet(fakeID(4)); got != 5 {
+		t.Errorf("it says 5 bytes, and %d are told", got)
+	}
+	f.change(1, func(r *memberReport) { r.Stored = nil })
+	if got := f.picture().toGet(fakeID(1)); got != 0 {
+		t.Errorf("an owner that vouches for all has %d bytes to get", got)
+	}
+	f.change(1, func(r *memberReport) { r.Gaps = []proto.Gap{{Plain: true}} })
+	if got := f.picture().toGet(fakeID(1)); got != 8<<10 {
+		t.Errorf("with a gap of plain data it has %d bytes to get", got)
+	}
+}
+
+func TestPace(t *testing.T) {
+	var p pacer
+	at := time.Unix(100, 0)
+	for i, c := range []struct{ left, want uint64 }{{1000, 0}, {900, 100}, {700, 150}, {1000, 0}, {600, 100}} {
+		if got := p.see(at.Add(time.Duration(i)*time.Second), c.left); got != c.want {
+			t.Errorf("look %d: %d a second, want %d", i, got, c.want)
+		}
+	}
+	for i := range 2 * paceOver {
+		p.see(at.Add(time.Duration(10+i)*time.Second), 500)
+	}
+	if got := p.see(at.Add(40*time.Second), 500); got != 0 {
+		t.Errorf("when nothing moves any more: %d a second", got)
+	}
+}
+
 func TestClusterTimes(t *testing.T) {
 	for seconds, want := range map[int64]string{0: "0s", 59: "59s", 61: "1m1s", 3599: "59m59s", 3661: "1h1m", 86399: "1d", 86400: "1d", 90000: "1d1h", 864000: "10d"} {
 		if got := spanText(seconds); got != want {
