@@ -49,7 +49,7 @@ func TestDemoOfOneNode(t *testing.T) {
 func TestDemoKills(t *testing.T) {
 	t.Setenv(beMayfly, "1") // for the nodes
 	for _, nodes := range []int{1, 3} {
-		r := mayfly(t, "demo", "--for", "4s", "--rate", "500", "--kill", "1500ms", "--back", "1s", "--json", "--nodes", strconv.Itoa(nodes))
+		r := mayfly(t, "demo", "--for", "7s", "--rate", "500", "--kill", "2500ms", "--back", "1s", "--json", "--nodes", strconv.Itoa(nodes))
 		var s demo.Summary
 		if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || r.status != 0 {
 			t.Fatalf("%d nodes: status %d, %v: %s%s", nodes, r.status, err, r.stdout, r.stderr)
@@ -58,7 +58,7 @@ func TestDemoKills(t *testing.T) {
 		if !s.OK() || s.Nodes != nodes || s.EventsTailed != s.EventsReceived || s.ReadBack != s.Blobs*int64(nodes) {
 			t.Errorf("got %+v", s)
 		}
-		if k == nil || k.Node == "" || !k.HadTail || k.KilledSeconds < 1.5 || k.AwaySeconds < 1 || k.ReadyMS <= 0 || k.RunReads == 0 || k.FalseAbsent != 0 || k.TailResumes == 0 {
+		if k == nil || k.Node == "" || !k.HadTail || k.KilledSeconds < 2.5 || k.AwaySeconds < 1 || k.ReadyMS <= 0 || k.RunReads == 0 || k.FalseAbsent != 0 || k.TailResumes == 0 {
 			t.Errorf("%d nodes: got %+v", nodes, k)
 		}
 		if nodes == 3 && k.FailedCalls > 0 {
