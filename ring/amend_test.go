@@ -392,7 +392,7 @@ func (w *world) check(t *rapid.T) {
 			if w.gone[id] { // it could not be replaced
 				continue
 			}
-			if !slices.Contains(newcomers, id) && !full[id] {
+			if !slices.Contains(newcomers, id) && !full[id] && len(full) > 0 {
 				t.Fatalf("%s, piece %d: %s counts as complete and has nothing", what, i, w.h.nameOf(id))
 			}
 			if slices.Contains(sources, id) {
@@ -441,6 +441,14 @@ func (w *world) lose(node NodeID) {
 	}
 	for i := range w.plain {
 		delete(w.plain[i], node)
+	}
+}
+
+// get gives the node what others have of a piece: nothing, if all are lost that
+// had it.
+func (w *world) get(full map[NodeID]bool, node NodeID) {
+	if len(full) > 0 {
+		full[node] = true
 	}
 }
 
@@ -623,12 +631,12 @@ func TestAmendmentsKeepTheData(t *testing.T) {
 						continue
 					}
 					if c.Plain {
-						w.plain[i][c.Node] = true
+						w.get(w.plain[i], c.Node)
 						continue
 					}
 					for slot, full := range w.timed {
 						if c.From <= slot && slot < c.Until {
-							full[i][c.Node] = true
+							w.get(full[i], c.Node)
 						}
 					}
 				}
