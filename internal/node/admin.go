@@ -78,7 +78,10 @@ func (a admin) Report(ctx context.Context) (proto.Report, error) {
 // merging tells how far this node is from being complete.
 func (n *Node) merging() proto.Merging {
 	s := n.merger.Stats()
-	return proto.Merging{Partitions: int(s.PartitionsInDoubt), Unattainable: int(s.PartitionsUnattainable), BytesMoved: s.PulledBytes + s.PushedBytes}
+	return proto.Merging{
+		Partitions: int(max(s.PartitionsInDoubt, s.PartitionsToGet)), Unattainable: int(s.PartitionsUnattainable), Slots: int(s.SlotsToGet),
+		BytesToGet: uint64(max(0, s.BytesToGet)), BytesMoved: s.PulledBytes + s.PushedBytes, BytesPerSecond: n.moving.Load(),
+	}
 }
 
 // gaps returns what this node may lack of what it holds, by its own evidence.

@@ -60,7 +60,7 @@ func TestDrain(t *testing.T) {
 	stop(t, nodes[4])
 	load.check("without n5", nodes[:4]...)
 	for i, rec := range plain {
-		if got, err := get(nodes[i%4], rec); err != nil || got != string(rec.Value()) {
+		if got, err := getAgain(nodes[i%4], rec); err != nil || got != string(rec.Value()) {
 			t.Errorf("%s: %q, %v", rec.Key, got, err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestUnneededPlainDataIsDropped(t *testing.T) {
 		until(t, fmt.Sprintf("%s is on three nodes", rec.Key), func() bool { return holders(rec) == 3 })
 	}
 	for i, rec := range all {
-		if got, err := get(nodes[i%6], rec); err != nil || got != string(rec.Value()) {
+		if got, err := getAgain(nodes[i%6], rec); err != nil || got != string(rec.Value()) {
 			t.Errorf("%s: %q, %v", rec.Key, got, err)
 		}
 	}

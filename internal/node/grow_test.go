@@ -11,6 +11,7 @@ import (
 	"github.com/mayflydb/mayfly/event"
 	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
 )
 
@@ -65,7 +66,7 @@ func (l *load) put(w, i int) {
 		panic(err)
 	}
 	defer rec.Release()
-	for attempt := range 200 {
+	for attempt := range 400 {
 		l.mu.Lock()
 		n := l.nodes[(i+attempt)%len(l.nodes)]
 		l.mu.Unlock()
@@ -101,6 +102,26 @@ func (l *load) end() {
 	l.c.t.Logf("%d blobs put, %d attempts repeated, %d failed", len(l.acked), l.again, len(l.failed))
 }
 
+// again repeats what is refused for now, as a client would: the clock of these tests
+// is fast, and deadlines with it.
+func again(f func() error) (err error) {
+	for range 100 {
+		if err = f(); err == nil || !object.AsError(err).Code.Retryable() {
+			break
+		}
+	}
+	return err
+}
+
+// getAgain is get, repeated.
+func getAgain(n *Node, rec object.Record) (value string, err error) {
+	err = again(func() (err error) {
+		value, err = get(n, rec)
+		return err
+	})
+	return value, err
+}
+
 // check fails unless each node finds all that was acknowledged, and lists it.
 func (l *load) check(claim string, nodes ...*Node) {
 	t := l.c.t
@@ -108,7 +129,11 @@ func (l *load) check(claim string, nodes ...*Node) {
 	missing := 0
 	for i, n := range nodes {
 		for key, value := range l.acked {
-			got, err := n.Store().Get(t.Context(), []byte(bucket.DefaultType), []byte(bucket.Events), []byte(key))
+			var got object.Record
+			err := again(func() (err error) {
+				got, err = n.Store().Get(t.Context(), []byte(bucket.DefaultType), []byte(bucket.Events), []byte(key))
+				return err
+			})
 			if err != nil {
 				if missing++; missing < 5 {
 					t.Errorf("%s: node %d: %s: %v", claim, i, key, err)
@@ -121,7 +146,14 @@ func (l *load) check(claim string, nodes ...*Node) {
 			got.Release()
 		}
 		for key, count := range l.rows {
-			row, certain, err := n.Store().Row(t.Context(), key)
+			var row index.Row
+			var certain bool
+			err := again(func() (err error) {
+				if row, certain, err = n.Store().Row(t.Context(), key); err == nil && !certain {
+					err = object.Errorf(object.CodeUnknown, object.NotDone, "uncertain")
+				}
+				return err
+			})
 			if err != nil || !certain || row.Len() < count {
 				if missing++; missing < 5 {
 					t.Errorf("%s: node %d: row %v has %d of %d, certain %v, %v", claim, i, key, row.Len(), count, certain, err)
@@ -129,7 +161,10 @@ func (l *load) check(claim string, nodes ...*Node) {
 			}
 		}
 		absent := event.Key{Epoch: l.c.clock.Load() - 30, DC: "ams", Type: "WEB", Subtype: "app", Chunk: event.Chunk(99, 99)}
-		if _, err := n.Store().Get(t.Context(), []byte(bucket.DefaultType), []byte(bucket.Events), []byte(absent.String())); !errors.Is(err, object.CodeAbsent) {
+		if err := again(func() error {
+			_, err := n.Store().Get(t.Context(), []byte(bucket.DefaultType), []byte(bucket.Events), []byte(absent.String()))
+			return err
+		}); !errors.Is(err, object.CodeAbsent) {
 			t.Errorf("%s: node %d: what is absent: %v", claim, i, err)
 		}
 	}

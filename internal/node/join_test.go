@@ -64,8 +64,8 @@ func startTogether(t testing.TB, cfgs ...Config) []*Node {
 	return nodes
 }
 
-// again is a node's configuration for another start, at the same address.
-func again(cfg Config, n *Node) Config {
+// another is a node's configuration for another start, at the same address.
+func another(cfg Config, n *Node) Config {
 	cfg.Listener, cfg.Listen = nil, n.Addr().String()
 	return cfg
 }
@@ -150,7 +150,7 @@ func TestRealCluster(t *testing.T) {
 		recs = append(recs, rec)
 		until(t, "it is put while n1 is away", func() bool { return putOnce(t, nodes[1+len(recs)%3], rec) == nil })
 	}
-	nodes[0] = startTogether(t, again(cfgs[0], nodes[0]))[0]
+	nodes[0] = startTogether(t, another(cfgs[0], nodes[0]))[0]
 	check("n1 is back")
 	if nodes[0].id != id || nodes[0].fresh.stale.Load() {
 		t.Errorf("n1 was %v and is %v, stale %v", id, nodes[0].id, nodes[0].fresh.stale.Load())
@@ -187,7 +187,7 @@ func TestRefusedJoins(t *testing.T) {
 	}
 	// A directory of one cluster is none of another.
 	stop(t, n1)
-	cfg := again(first, n1)
+	cfg := another(first, n1)
 	cfg.Cluster = "other"
 	if n, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "belongs to cluster") {
 		t.Errorf("a directory of another cluster: %v", err)
@@ -196,7 +196,7 @@ func TestRefusedJoins(t *testing.T) {
 		}
 	}
 	// And nobody but a list takes it for that of one.
-	cfg = again(first, n1)
+	cfg = another(first, n1)
 	cfg.Join = nil
 	if n, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "belongs to cluster") {
 		t.Errorf("a directory of a cluster that agrees: %v", err)

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/cluster"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/internal/tail"
@@ -41,6 +42,7 @@ type snapshot struct {
 	door    peer.HandlerStats
 	syncs   peer.SyncStats
 	agreed  agreedFigures
+	cluster cluster.Stats // zero where the members are a list
 	disks   []bitcask.Stats
 	peers   []peerFigures
 }
@@ -55,6 +57,7 @@ type agreedFigures struct {
 	pending        bool
 	waiting        int // members whose promise is missing
 	promised       bool
+	stale          bool
 }
 
 // peerFigures are those of the way to one member.
@@ -82,6 +85,10 @@ func (n *Node) snapshotMembers(s *snapshot) {
 	s.agreed = agreedFigures{era: doc.Version.Era, index: doc.Version.Index, history: h.Version().Index, rings: h.Len()}
 	if c := doc.Change; c.Phase == ring.Proposed {
 		s.agreed.pending, s.agreed.waiting = true, len(c.Waiting)
+	}
+	s.agreed.stale = n.fresh.stale.Load()
+	if n.member != nil {
+		s.cluster = n.member.Stats()
 	}
 	if n.gate != nil {
 		p := n.gate.Promise()

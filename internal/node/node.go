@@ -70,6 +70,7 @@ type Node struct {
 	stop   context.CancelFunc // ends the goroutines
 	wg     sync.WaitGroup     // the goroutines, the server's among them
 	ready  atomic.Bool        // recovered, and not stopping
+	moving atomic.Uint64      // bytes a second that merging moves, lately
 	served error              // why the server ended, if it did by itself
 }
 

@@ -24,6 +24,7 @@ func (n *Node) upkeep(ctx context.Context) {
 	defer tick.Stop()
 	last := n.cfg.Now()
 	said := ""
+	moved := n.bytesMoved()
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,6 +33,11 @@ func (n *Node) upkeep(ctx context.Context) {
 		}
 		now := n.cfg.Now()
 		verdict := trust.Observe(now, now.Sub(last))
+		if after, passed := n.bytesMoved(), now.Sub(last); passed > 0 {
+			// Half of it is of the last second, and so on.
+			n.moving.Store((n.moving.Load() + uint64(float64(after-moved)/passed.Seconds())) / 2)
+			moved = after
+		}
 		last = now
 		if text := verdict.String(); !verdict.Trusted() && verdict.Reason.String() != said {
 			n.cfg.Log.Warn(text)
@@ -41,6 +47,12 @@ func (n *Node) upkeep(ctx context.Context) {
 		}
 		n.maintain(ctx, now, verdict.Trusted())
 	}
+}
+
+// bytesMoved returns how much merging has moved, here and away.
+func (n *Node) bytesMoved() uint64 {
+	s := n.merger.Stats()
+	return s.PulledBytes + s.PushedBytes
 }
 
 // recover adds to the index the entries of blobs that were stored and not yet
