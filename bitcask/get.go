@@ -43,7 +43,7 @@ func (s *Store) Get(b Bucket, hash uint64, epoch, now int64, key []byte) (object
 	defer d.gate.leave()
 	d.stats.gets.Add(1)
 	op := d.newOp()
-	defer d.freeOp(op)
+	defer d.freeReader(op)
 	return retryMerged(func() (object.Record, error) { return s.get(b, hash, epoch, now, key, op) })
 }
 
@@ -132,7 +132,7 @@ func (s *Store) Head(b Bucket, hash uint64, epoch, now int64, key []byte) (Head,
 	defer d.gate.leave()
 	d.stats.heads.Add(1)
 	op := d.newOp()
-	defer d.freeOp(op)
+	defer d.freeReader(op)
 	h, err := retryMerged(func() (object.Header, error) {
 		if err := s.find(b, hash, epoch, now, op); err != nil {
 			return object.Header{}, err
@@ -180,7 +180,7 @@ func (s *Store) Each(b Bucket, hash uint64, epoch, now int64, key []byte) iter.S
 		}
 		defer d.gate.leave()
 		op := d.newOp()
-		defer d.freeOp(op)
+		defer d.freeReader(op)
 		if err := s.find(b, hash, epoch, now, op); err != nil {
 			if err != error(ErrAbsent) {
 				yield(object.Record{}, err)

@@ -51,6 +51,13 @@ func (d *Disk) newOp() *putOp {
 	return &putOp{wake: make(chan struct{}, 1)}
 }
 
+// freeReader gives back an op that only looked records up.
+func (d *Disk) freeReader(op *putOp) {
+	clear(op.places)
+	op.places = op.places[:0]
+	d.ops.Put(op)
+}
+
 // freeOp gives an op back without what it refers to.
 func (d *Disk) freeOp(op *putOp) {
 	clear(op.places)
