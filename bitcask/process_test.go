@@ -138,6 +138,9 @@ func TestKilled(t *testing.T) {
 		if doubts := s.Doubts(); len(doubts) != 0 {
 			t.Errorf("round %d: doubts %+v", round, doubts)
 		}
+		if st := d.Stats(); st.Holes > 0 || st.TornTails > 0 {
+			t.Logf("round %d: %d unfinished puts are marked, %d cut off", round, st.Holes, st.TornTails)
+		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
