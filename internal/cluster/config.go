@@ -50,6 +50,9 @@ type Config struct {
 
 	// MaxVoters is how many nodes agree on changes, at most; default 5.
 	MaxVoters int
+	// MaxServers is how many nodes are told by the leader, voters included; the others
+	// learn of changes by gossip, a second later; default 64.
+	MaxServers int
 	// DownAfter is how long a member must be silent before others take its places in
 	// the open and later slots; default 60 s.
 	DownAfter time.Duration
@@ -68,7 +71,7 @@ type Disk struct {
 // Timing is how fast a cluster notices. Tests make it short.
 type Timing struct {
 	Election      time.Duration // how long voters wait for a leader; 1 s
-	Commit        time.Duration // how soon followers are told what is agreed; 50 ms
+	Commit        time.Duration // how soon followers are told what is agreed; 200 ms
 	Probe         time.Duration // between two questions whether a node is alive; 500 ms
 	ProbeTimeout  time.Duration // for an answer; 300 ms
 	SuspicionMult int           // of Probe and of the logarithm of the number of nodes: until a silent node is dead; 3
@@ -82,7 +85,7 @@ type Timing struct {
 
 func (t Timing) withDefaults() Timing {
 	setDefault(&t.Election, time.Second)
-	setDefault(&t.Commit, 50*time.Millisecond)
+	setDefault(&t.Commit, 200*time.Millisecond)
 	setDefault(&t.Probe, 500*time.Millisecond)
 	setDefault(&t.ProbeTimeout, 300*time.Millisecond)
 	setDefault(&t.SuspicionMult, 3)
@@ -100,6 +103,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Settings, agreed.DefaultSettings())
 	setDefault(&c.Bits, ring.DefaultBits)
 	setDefault(&c.MaxVoters, 5)
+	setDefault(&c.MaxServers, 64)
 	setDefault(&c.DownAfter, time.Minute)
 	setDefault(&c.ReplaceVoterAfter, 5*time.Minute)
 	if c.Buckets == nil {

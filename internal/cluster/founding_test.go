@@ -190,7 +190,7 @@ func (w *world) lead(t *testing.T, n *fakeSeeker, f founding, loss float64) {
 }
 
 func TestFoundingOnlyOne(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(150) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		expect := 2 + r.IntN(3)
 		nodes := expect + r.IntN(4)

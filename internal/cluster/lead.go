@@ -88,7 +88,7 @@ func (c *Cluster) changeServers(l *leadership, doc *agreed.Document) {
 		return
 	}
 	v := votersView{
-		Self: c.cfg.Node, Servers: servers, MaxVoters: c.cfg.MaxVoters, ReplaceAfter: c.cfg.ReplaceVoterAfter,
+		Self: c.cfg.Node, Servers: servers, MaxVoters: c.cfg.MaxVoters, MaxServers: c.cfg.MaxServers, ReplaceAfter: c.cfg.ReplaceVoterAfter,
 		Peers: c.peers(l, doc, servers),
 	}
 	step := v.next()

@@ -43,9 +43,9 @@ func eventually(t *testing.T, what string, ok func() error) {
 // quick is a Timing for tests.
 func quick() Timing {
 	return Timing{
-		Election: 150 * time.Millisecond, Commit: 5 * time.Millisecond, Probe: 60 * time.Millisecond, ProbeTimeout: 40 * time.Millisecond,
-		SuspicionMult: 2, Gossip: 10 * time.Millisecond, PushPull: 200 * time.Millisecond, Upkeep: 20 * time.Millisecond,
-		Rejoin: 100 * time.Millisecond, Ask: 5 * time.Second, Trim: time.Hour,
+		Election: 400 * time.Millisecond, Commit: 25 * time.Millisecond, Probe: 200 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond,
+		SuspicionMult: 2, Gossip: 30 * time.Millisecond, PushPull: time.Second, Upkeep: 30 * time.Millisecond,
+		Rejoin: 200 * time.Millisecond, Ask: 5 * time.Second, Trim: time.Hour,
 	}
 }
 

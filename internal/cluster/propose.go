@@ -48,6 +48,9 @@ func (c *Cluster) Propose(ctx context.Context, cmd agreed.Command) (agreed.Resul
 		// What was agreed is agreed, whether it is shown here in time or not.
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Ask)
 		defer cancel()
+		if q := c.era(); q != nil && !q.leads() && !q.leader().IsZero() {
+			_ = c.fetchFrom(ctx, q.leader(), result.Version) // sooner than Raft tells it
+		}
 		_ = c.await(ctx, result.Version)
 	}
 	return result, nil

@@ -203,14 +203,24 @@ func (q *quorum) start(cfg quorumConfig) error {
 		return identity{Cluster: cfg.began.doc.Cluster, Era: q.era, Origin: q.origin, Node: cfg.Node, Log: q.log}
 	}
 	q.streams = newRaftStreams(me, cfg.lookup, cfg.stats)
-	trans := raft.NewNetworkTransport(q.streams, 3, cfg.Timing.Ask, lines)
+	trans := onePerTime{raft.NewNetworkTransport(q.streams, 3, cfg.Timing.Ask, lines)}
 	if err := q.run(cfg, trans, snaps, lines); err != nil {
 		return errors.Join(err, trans.Close())
 	}
 	return nil
 }
 
-func (q *quorum) run(cfg quorumConfig, trans *raft.NetworkTransport, snaps raft.SnapshotStore, lines *lineLog) error {
+// A onePerTime has one question under way to each server. Raft can have more, and
+// then its sender waits for ever when a follower refuses one while the next is on its
+// way (1.8.0); the document changes too seldom for that to be worth anything.
+type onePerTime struct{ *raft.NetworkTransport }
+
+// AppendEntriesPipeline implements [raft.Transport].
+func (onePerTime) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+func (q *quorum) run(cfg quorumConfig, trans raft.Transport, snaps raft.SnapshotStore, lines *lineLog) error {
 	rc := raftConfig(cfg.Config, q.log, lines)
 	has, err := raft.HasExistingState(q.store, q.store, snaps)
 	if err != nil {

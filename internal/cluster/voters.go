@@ -10,7 +10,8 @@ import (
 )
 
 // Who takes part in the agreement is the leader's duty. Every live member that is
-// there is a server. Of these up to five are voters, an odd number, spread over
+// there is a server, up to a number: the leader speaks to each many times a second, and
+// others learn documents by gossip. Of these up to five are voters, an odd number, spread over
 // zones. A voter that is silent for long makes room for another one, if there is
 // one: without, it stays, for fewer voters would make the cluster no safer.
 
@@ -51,6 +52,7 @@ type votersView struct {
 	Servers      []server
 	Peers        map[ring.NodeID]peerView
 	MaxVoters    int
+	MaxServers   int
 	ReplaceAfter time.Duration
 }
 
@@ -87,6 +89,9 @@ func (v votersView) remove() serverStep {
 
 // add finds a member that is there and no server yet.
 func (v votersView) add() serverStep {
+	if len(v.Servers) >= v.MaxServers {
+		return serverStep{}
+	}
 	for _, p := range v.sorted() {
 		if p.Live && p.Alive && p.Log != (logID{}) && !slices.ContainsFunc(v.Servers, func(s server) bool { return s.Node == p.Node }) {
 			return serverStep{stepAdd, server{Node: p.Node, Log: p.Log}}

@@ -15,7 +15,7 @@ import (
 // "left" (no member), "anew" (it has another log now).
 func view(t *testing.T, self string, words ...string) votersView {
 	t.Helper()
-	v := votersView{Self: nodeID(self), MaxVoters: 5, ReplaceAfter: time.Minute, Peers: map[ring.NodeID]peerView{}}
+	v := votersView{Self: nodeID(self), MaxVoters: 5, MaxServers: 7, ReplaceAfter: time.Minute, Peers: map[ring.NodeID]peerView{}}
 	for _, w := range words {
 		var name, zone, role, special string
 		if n, _ := fmt.Sscan(w, &name, &zone, &role, &special); n < 3 {
@@ -53,6 +53,7 @@ func TestVoterSteps(t *testing.T) {
 		{"two nodes have one voter: two could bear no failure either", []string{"a z V", "b z F"}, "none"},
 		{"three nodes have three", []string{"a z V", "b y F", "c x F"}, "promote b or c"},
 		{"one after the other", []string{"a z V", "b y V", "c x F"}, "promote c"},
+		{"there are only so many servers", []string{"a z V", "b y V", "c x V", "d w V", "e w V", "f w F", "g w F", "h w -"}, "none"},
 		{"four nodes have three", []string{"a z V", "b y V", "c x V", "d w F"}, "none"},
 		{"five have five", []string{"a z V", "b y V", "c x V", "d w F", "e w F"}, "promote d or e"},
 		{"six have five", []string{"a z V", "b y V", "c x V", "d w V", "e w V", "f w F"}, "none"},
