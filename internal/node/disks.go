@@ -100,6 +100,7 @@ func (n *Node) openDisks(ctx context.Context) (home vfs.FS, err error) {
 	for _, id := range n.missing {
 		n.cfg.Log.Error("a disk of this node is missing: what it holds is refused here until it is back", "disk_id", id)
 	}
+	n.away = awayDisks(known, n.disks)
 	home = homeOf(inUse)
 	if err := home.MkdirAll(nodeDir); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", home.Path("."), err)
@@ -171,6 +172,17 @@ func knownDisks(dirs []dataDir) map[bitcask.ID]bool {
 		}
 	}
 	return known
+}
+
+// awayDisks returns those of the known disks that are not in use: they failed, or are
+// missing, and may come back.
+func awayDisks(known map[bitcask.ID]bool, inUse []*bitcask.Disk) (away []bitcask.ID) {
+	for id := range known {
+		if !slices.ContainsFunc(inUse, func(d *bitcask.Disk) bool { return d.Identity().Disk == id }) {
+			away = append(away, id)
+		}
+	}
+	return away
 }
 
 // missingDisks returns those of the known disks that none of the directories is.

@@ -90,6 +90,10 @@ func (n *Node) startCluster(ctx context.Context) error {
 	for i, d := range n.disks {
 		n.join.Disks = append(n.join.Disks, cluster.Disk{Path: n.paths[i], ID: agreed.DiskID(d.Identity().Disk)})
 	}
+	n.join.Missing = nil
+	for _, id := range n.away {
+		n.join.Missing = append(n.join.Missing, agreed.DiskID(id))
+	}
 	c, err := cluster.Start(ctx, n.join)
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type Node struct {
 	paths    []string     // of the disks
 	failed   []failedDisk // data directories that are not in use
 	missing  []string     // ids of disks that the others remember
+	away     []bitcask.ID // the node's disks that are not in use, and may be back
 	homes    []vfs.FS     // the disks in use; the first is where the node's own files are kept
 	mirrors  []vfs.FS     // the others, with copies of these
 	vnodes   *vnode.Set
