@@ -484,3 +484,48 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is away stays the node's; one that the node does not name any more is
+// given up. The document is found on whatever disk has it.
+func TestDisksAway(t *testing.T) {
+	t.Parallel()
+	n := newTestNode(t, "a")
+	n.cfg.Disks = append(n.cfg.Disks, Disk{Path: t.TempDir()}, Disk{Path: t.TempDir()})
+	n.mustStart()
+	disks := func(inUse, removed int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d disks in use, %d removed", inUse, removed), func() error {
+			if m, _ := n.Document().MemberNamed("a"); len(m.Disks) != inUse || len(m.Removed) != removed {
+				return fmt.Errorf("%+v", m)
+			}
+			return nil
+		})
+	}
+	disks(3, 0)
+	n.touch(7)
+	all := n.cfg.Disks
+	n.stop()
+	if err := os.Remove(filepath.Join(all[0].Path, "node", "agreed")); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Disks, n.cfg.Missing = all[:2], []agreed.DiskID{all[2].ID}
+	n.mustStart()
+	n.touch(8)
+	disks(3, 0)
+	sees(t, 8, n)
+	n.stop()
+	n.cfg.Missing = nil
+	n.mustStart()
+	disks(2, 1)
+	n.stop()
+
+	// A directory that cannot be made is left out, and its disk is not given up.
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Disks = []Disk{all[0], {Path: filepath.Join(blocked, "d"), ID: all[1].ID}}
+	n.mustStart()
+	n.touch(9)
+	disks(2, 1)
+}

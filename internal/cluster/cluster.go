@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,8 +97,14 @@ func (c *Cluster) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.dirs, err = openDirs(c.cfg.Disks); err != nil {
+	all := c.cfg.Disks
+	if c.dirs, c.cfg.Disks, err = openDirs(c.cfg); err != nil {
 		return err
+	}
+	for _, d := range all { // one that cannot be written is the node's all the same
+		if !slices.Contains(c.cfg.Disks, d) {
+			c.cfg.Missing = append(slices.Clone(c.cfg.Missing), d.ID)
+		}
 	}
 	if c.release, err = lockDirs(c.dirs); err != nil {
 		return err

@@ -86,21 +86,28 @@ func parseEnvelope(b []byte) (held, error) {
 	return h, nil
 }
 
-// openDirs opens the data directories.
-func openDirs(disks []Disk) ([]*vfs.Dir, error) {
-	var dirs []*vfs.Dir
-	for _, d := range disks {
+// openDirs opens the data directories. One that cannot be opened is left out, and
+// told: the disks that are returned are those of the directories.
+func openDirs(cfg Config) (dirs []*vfs.Dir, disks []Disk, err error) {
+	var faults []error
+	for _, d := range cfg.Disks {
 		dir, err := vfs.MakeDir(d.Path)
 		if err == nil {
 			if err = dir.MkdirAll(nodeDir); err == nil {
-				dirs = append(dirs, dir)
+				dirs, disks = append(dirs, dir), append(disks, d)
 				continue
 			}
 			err = errors.Join(err, dir.Close())
 		}
-		return nil, errors.Join(fmt.Errorf("data directory %s: %w", d.Path, err), closeDirs(dirs))
+		faults = append(faults, fmt.Errorf("data directory %s: %w", d.Path, err))
 	}
-	return dirs, nil
+	if len(dirs) == 0 {
+		return nil, nil, errors.Join(faults...)
+	}
+	for _, err := range faults {
+		cfg.Log.Error("a disk cannot be used for what the cluster has agreed on; others are", "error", err)
+	}
+	return dirs, disks, nil
 }
 
 // lockName is held by whoever works with the files of the cluster.

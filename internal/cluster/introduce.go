@@ -42,17 +42,37 @@ func Introduce(ctx context.Context, cfg Config) (Genesis, error) {
 	if err := cfg.Validate(); err != nil {
 		return Genesis{}, err
 	}
-	dirs, err := openDirs(cfg.Disks)
+	dirs, disks, err := openDirs(cfg)
 	if err != nil {
 		return Genesis{}, err
 	}
+	all := cfg.Disks
+	cfg.Disks = disks
 	defer closeDirs(dirs)
 	release, err := lockDirs(dirs)
 	if err != nil {
 		return Genesis{}, err
 	}
 	defer release()
-	return (&introduction{cfg: cfg, dirs: dirs}).run(ctx)
+	g, err := (&introduction{cfg: cfg, dirs: dirs}).run(ctx)
+	if err != nil {
+		return Genesis{}, err
+	}
+	g.Disks = withOthers(all, disks, g.Disks)
+	return g, nil
+}
+
+// withOthers returns the ids of all disks: of those in use as they are now, of the
+// others as they were given.
+func withOthers(all, inUse []Disk, ids []agreed.DiskID) (merged []agreed.DiskID) {
+	for _, d := range all {
+		id := d.ID
+		if i := slices.IndexFunc(inUse, func(u Disk) bool { return u.Path == d.Path }); i >= 0 {
+			id = ids[i]
+		}
+		merged = append(merged, id)
+	}
+	return merged
 }
 
 // An introduction is a call of Introduce. It answers others while it asks them.

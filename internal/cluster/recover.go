@@ -24,10 +24,11 @@ func Recover(cfg Config) (*agreed.Document, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	dirs, err := openDirs(cfg.Disks)
+	dirs, disks, err := openDirs(cfg)
 	if err != nil {
 		return nil, err
 	}
+	cfg.Disks = disks
 	doc, err := recoverIn(cfg, dirs)
 	return doc, errors.Join(err, closeDirs(dirs))
 }
