@@ -22,7 +22,7 @@ func OpenDisk(fsys vfs.FS, cfg Config, nowMicros int64) (*Disk, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	if err := checkForeign(fsys); err != nil {
+	if err := CheckForeign(fsys); err != nil {
 		return nil, err
 	}
 	lock, err := lockDir(fsys)
@@ -48,9 +48,10 @@ func OpenDisk(fsys vfs.FS, cfg Config, nowMicros int64) (*Disk, error) {
 	return d, nil
 }
 
-// checkForeign refuses a directory that holds what mayfly did not put there,
-// before anything is written to it.
-func checkForeign(fsys vfs.FS) error {
+// CheckForeign refuses a directory that holds what mayfly did not put there,
+// before anything is written to it: a node may have files of its own to keep
+// before it opens the directory as a disk. The error is an [IdentityError].
+func CheckForeign(fsys vfs.FS) error {
 	refuse := func(reason string, cause error) error {
 		return &IdentityError{Path: fsys.Path("."), Reason: reason, Cause: cause}
 	}

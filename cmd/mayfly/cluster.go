@@ -95,6 +95,7 @@ type clusterRun struct {
 	clusterAdmin
 	what   string // the command, for messages
 	asJSON bool
+	seen   *ring.Version // the newest that the command has seen, or made
 }
 
 // clusterSub completes a command on the cluster: its flags for where the cluster
@@ -117,7 +118,7 @@ func (a *app) clusterSub(cmd *cobra.Command, do func(ctx context.Context, r *clu
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		defer c.Close() //nolint:errcheck // nothing is under way
-		if err := do(cmd.Context(), &clusterRun{a, c, what, *asJSON}, args); err != nil {
+		if err := do(cmd.Context(), &clusterRun{a, c, what, *asJSON, new(ring.Version)}, args); err != nil {
 			if _, usage := errors.AsType[usageError](err); usage || errors.Is(err, errSilent) {
 				return err
 			}
@@ -138,7 +139,8 @@ func (r *clusterRun) propose(ctx context.Context, c agreed.Command) (*agreed.Doc
 	case result.Err != nil:
 		return nil, result, result.Err
 	}
-	d, err := r.documentSince(ctx, result.Version)
+	*r.seen = result.Version
+	d, err := r.document(ctx)
 	return d, result, err
 }
 
@@ -150,19 +152,29 @@ func withDoubt(err error) error {
 	return err
 }
 
-// documentSince returns the document as soon as it is of a version or later: the
-// node that is asked may hear of a change a moment after the one that made it.
-func (r *clusterRun) documentSince(ctx context.Context, v ring.Version) (*agreed.Document, error) {
-	for {
+// document returns the newest document, which is not older than any that the
+// command has seen: another node than the last may be asked, and hear of a change a
+// moment later.
+func (r *clusterRun) document(ctx context.Context) (*agreed.Document, error) {
+	for range documentTries {
 		d, err := r.Document(ctx)
-		if err != nil || !d.Version.Before(v) {
-			return d, err
+		if err != nil {
+			return nil, err
 		}
-		if err := pause(ctx, documentPause); err != nil {
+		if !d.Version.Before(*r.seen) {
+			*r.seen = d.Version
+			return d, nil
+		}
+		if err := pause(ctx, documentPause/5); err != nil {
 			return nil, err
 		}
 	}
+	return nil, fmt.Errorf("version %v of what is agreed is not known to the nodes that were asked; try again", *r.seen)
 }
+
+// documentTries bounds how often nodes that are behind are asked again: for some
+// seconds.
+const documentTries = 100
 
 // resolve finds a member by name or id. Members that have left or are lost are
 // found by their ids only.

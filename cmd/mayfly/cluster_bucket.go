@@ -45,7 +45,7 @@ func (a *app) bucketListCommand() *cobra.Command {
   mayfly cluster bucket list --json | jq -r '.buckets[].name'`,
 		Args: noArguments(),
 	}, func(ctx context.Context, r *clusterRun, _ []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ set" takes.`,
 		if err := bucket.CheckNames(*typ, args[0]); err != nil {
 			return usageError{err}
 		}
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ The index epochs has the TTL of events: set that of events.`,
 
 // setBucket declares a bucket, and shows what it promises then.
 func (r *clusterRun) setBucket(ctx context.Context, declaration bucket.Declaration, empty bool) error {
-	doc, err := r.Document(ctx)
+	doc, err := r.document(ctx)
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ It is the first thing to turn when disks fill up.`,
 				return usagef("the TTL %q is not a number of whole seconds; write one like 10d, 36h or 90s; 0s is for ever", args[1])
 			}
 		}
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}

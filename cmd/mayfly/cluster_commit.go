@@ -146,14 +146,12 @@ func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agree
 			return nil, fmt.Errorf("the change goes on by itself and waits for %s; \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up (%w)",
 				waitingFor(d), err)
 		}
-		next, err := r.Document(ctx)
+		next, err := r.document(ctx)
 		if err != nil {
 			show("no node answers at the moment: " + err.Error())
 			continue // the change does not depend on who watches
 		}
-		if !next.Version.Before(d.Version) {
-			d = next
-		}
+		d = next
 	}
 	if d.Change.Phase == ring.Idle {
 		return nil, errors.New("the change was given up by somebody else; what it was made of is staged again")

@@ -91,7 +91,7 @@ A node that is joining and has no places yet is forgotten at once.`,
 	}
 	wait, f := waitFlags(cmd)
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ back. What only OLD had whole is lost then: the plan refuses and says how much.`
 	lost := cmd.Flags().Bool("lost", false, "OLD will not come back: nobody waits for it, nothing is had of it")
 	wait, f := waitFlags(cmd)
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ What only the lost member had whole is lost: the plan refuses and says how much;
 		if !*lost {
 			return usagef("%s: a member that answers hands over what it has with \"mayfly cluster leave %s\"; if it is gone for good, add --lost", r.what, args[0])
 		}
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ type picture struct {
 }
 
 func (r *clusterRun) look(ctx context.Context) (*picture, error) {
-	d, err := r.Document(ctx)
+	d, err := r.document(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ it founds a cluster. The length of slots never changes.
 		"lateness": durationVar(f, "lateness", 0, "how long writers are waited for"),
 	}
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, _ []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (r *clusterRun) stage(ctx context.Context, s agreed.Staged) error {
 func (a *app) stageCommand(cmd *cobra.Command, what func(d *agreed.Document, m agreed.Member, args []string) (agreed.Staged, error)) *cobra.Command {
 	cmd.GroupID = groupStage
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ again with "cluster join", or forget it with "cluster leave".`,
 	}, func(ctx context.Context, r *clusterRun, args []string) error {
 		c, what := agreed.Command{Kind: agreed.Clear}, "nothing is staged any more"
 		if len(args) > 0 {
-			d, err := r.Document(ctx)
+			d, err := r.document(ctx)
 			if err != nil {
 				return err
 			}
@@ -185,7 +185,7 @@ staged again. What is fixed cannot be cancelled: change it back by another chang
   mayfly cluster cancel && mayfly cluster clear`,
 		Args: noArguments(),
 	}, func(ctx context.Context, r *clusterRun, _ []string) error {
-		d, err := r.Document(ctx)
+		d, err := r.document(ctx)
 		if err != nil {
 			return err
 		}

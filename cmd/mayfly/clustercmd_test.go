@@ -305,12 +305,41 @@ func TestLeaveWaits(t *testing.T) {
 	})
 }
 
+// TestNodesBehind: a command that is answered by one node and then by another never
+// goes back.
+func TestNodesBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeAdmin(t, 3)
+		f.join(4, 4)
+		old := f.doc
+		f.must("clear")
+		r := &clusterRun{app: &app{}, clusterAdmin: f, seen: new(ring.Version)}
+		if d, err := r.document(t.Context()); err != nil || d != f.doc {
+			t.Fatalf("%v", err)
+		}
+		newest := f.doc
+		f.doc, f.polls = old, 0
+		f.poll = func() {
+			if f.polls == 5 {
+				f.doc = newest
+			}
+		}
+		if d, err := r.document(t.Context()); err != nil || d != newest {
+			t.Errorf("a document of version %v, %v", d.Version, err)
+		}
+		f.doc, f.poll = old, nil
+		if _, err := r.document(t.Context()); err == nil || err.Error() != "version 1.3 of what is agreed is not known to the nodes that were asked; try again" {
+			t.Errorf("nobody knows it: %v", err)
+		}
+	})
+}
+
 // TestWithoutMajority: a change that cannot be agreed says so, and what may be
 // assumed.
 func TestWithoutMajority(t *testing.T) {
 	f := newFakeAdmin(t, 3)
 	f.err = object.Errorf(object.CodeUnavailable, object.MaybeDone, "2 of 3 voters do not answer")
-	r := &clusterRun{app: &app{}, clusterAdmin: f}
+	r := &clusterRun{app: &app{}, clusterAdmin: f, seen: new(ring.Version)}
 	if _, _, err := r.propose(t.Context(), agreed.Command{Kind: agreed.Clear}); err == nil ||
 		err.Error() != `2 of 3 voters do not answer (it may have been done all the same: "mayfly cluster status" tells)` {
 		t.Errorf("%v", err)

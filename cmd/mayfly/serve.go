@@ -18,14 +18,21 @@ tails as they come, and unlinks them when they expire. It runs until SIGINT or
 SIGTERM, syncs its files and leaves; a second signal ends it at once, and costs
 nothing but a slower start.
 
+A node is a member of a cluster. A new one without --join is a cluster of its own,
+which others may join. With --join it joins the cluster that the nodes at these
+addresses belong to, and gets its places when that is committed: see "mayfly
+cluster". With --expect 3 and the same --join, three new nodes found a cluster
+together. A node that has a data directory is the member it was, also with other
+disks or at another address; what it says then of --join it may leave out.
+
 Its data directory is made if there is none. It belongs to one node of one
 cluster: serve refuses the directory of another, one that another process uses,
 and one that holds something else. It always starts on a directory of its own;
 what is damaged in it is set aside and reported. "mayfly check" says what.
 
-The length of slots and the number of partitions are fixed when the directory
-is made. What buckets promise may change at any start: see "mayfly config
---example", section [[bucket]].`
+The length of slots, the number of partitions and what buckets promise are those
+of the cluster: the settings count when one is founded. Slots and partitions never
+change; buckets are changed with "mayfly cluster bucket" and "ttl".`
 
 func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -35,14 +42,16 @@ func (a *app) serveCommand() *cobra.Command {
 		Long:    serveLong,
 		Example: `  mayfly serve                                      # data in ./mayfly-data, clients on 127.0.0.1:7070
   mayfly serve --data /var/lib/mayfly --listen 0.0.0.0:7070
-  mayfly serve --name n1 --members n1=10.0.0.1:7070,n2=10.0.0.2:7070,n3=10.0.0.3:7070 --listen 0.0.0.0:7070
+  mayfly serve --name n1 --zone a --listen 10.0.0.1:7070 --join 10.0.0.1:7070,10.0.0.2:7070,10.0.0.3:7070 --expect 3
+  mayfly serve --name n4 --zone a --listen 10.0.0.4:7070 --join 10.0.0.1:7070    # then: mayfly cluster plan
   mayfly serve --set bucket.events.ttl=2d --log-level debug
   curl -s http://127.0.0.1:7079/readyz              # does it serve?
   mayfly config --example > m.toml && mayfly serve --config m.toml`,
 		Args: noArguments(),
 	}
 	s := a.settingsOf(cmd).flag("data", "node.data").flag("listen", "node.listen").flag("name", "node.name").
-		flag("cluster", "node.cluster").flag("members", "node.members").flag("slot", "node.slot").
+		flag("cluster", "node.cluster").flag("join", "node.join").flag("expect", "node.expect").flag("advertise", "node.advertise").
+		flag("zone", "node.zone").flag("weight", "node.weight").flag("members", "node.members").flag("slot", "node.slot").
 		flagAs("metrics", "metrics.node", "address of the HTTP listener for metrics and health; \"\" is off")
 	s.logFlags()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -67,9 +76,15 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 			return node.Config{}, usageError{err}
 		}
 	}
+	var join *node.Join // a node that is alone is a cluster of one
+	if len(members) == 0 {
+		join = &node.Join{
+			Seeds: c.Node.Join, Expect: c.Node.Expect, Advertise: c.Node.Advertise, Zone: c.Node.Zone, Weight: uint32(c.Node.Weight),
+		}
+	}
 	seconds := func(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
 	return node.Config{
-		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Members: members, Version: version().String(),
+		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Members: members, Join: join, Version: version().String(),
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
 		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
 		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree),

@@ -36,6 +36,23 @@ func TestServeAgain(t *testing.T) {
 	}
 }
 
+// What a cluster has settled when it was founded counts, whatever the configuration
+// of a node says.
+func TestServeKeepsWhatIsSettled(t *testing.T) {
+	n := startNode(t, "")
+	n.stop()
+	again := startNode(t, n.dir, "--slot", "10s", "--set", "node.partitions=8", "--set", "bucket.events.ttl=1d")
+	if got := again.must("", "cluster", "settings"); !strings.Contains(got, "1h") {
+		t.Errorf("the settings are %s", got)
+	}
+	if got := again.must("", "cluster", "ttl", "events"); !strings.Contains(got, "10d") {
+		t.Errorf("the TTL is %s", got)
+	}
+	if got := again.must("", "cluster", "status"); !strings.Contains(got, "slots of 1h, 64 partitions of 1 owner\n") {
+		t.Errorf("the status is %s", got)
+	}
+}
+
 // Each of these must be refused with a sentence, exit status 1, and a directory
 // that is as it was.
 func TestServeRefusals(t *testing.T) {
@@ -64,12 +81,11 @@ func TestServeRefusals(t *testing.T) {
 		{"a port in use", fresh(), inUse, nil, "listen on " + inUse + ": another program uses the port: stop it, or choose another address"},
 		{"a metrics port in use", fresh(), free, []string{"--metrics", inUse}, "the address " + inUse + " is in use by another program: stop that one, or choose another with --set metrics.node=HOST:PORT"},
 		{"an address of another machine", fresh(), "192.0.2.1:7070", nil, "choose an address of this machine"},
-		{"a directory in use", n.dir, free, nil, "the directory is in use"},
+		{"a directory in use", n.dir, free, nil, "is in use: stop the node first, or name another directory"},
 		{"a directory of something else", foreign, free, nil, `the directory is not empty ("thesis.txt" is in it) and not a data directory of mayfly: name an empty one`},
 		{"a file", file, free, nil, "not a directory"},
-		{"another cluster", stopped.dir, free, []string{"--cluster", "other"}, "name this node's own data directory"},
-		{"another slot length", stopped.dir, free, []string{"--slot", "10s"}, "the directory holds slots of 3600 seconds, the configuration says 10"},
-		{"other partitions", stopped.dir, free, []string{"--set", "node.partitions=8"}, "the ring has 64 partitions, the configuration says 8"},
+		{"another cluster", stopped.dir, free, []string{"--cluster", "other"}, `this node belongs to cluster "mayfly", the configuration says "other": set it back, or name empty data directories`},
+		{"members, and a directory of one that agrees", stopped.dir, free, []string{"--name", "n1", "--members", "n1=127.0.0.1:1"}, "name this node's own data directory"},
 		{"directories of two nodes", stopped.dir + "," + second.dir, free, nil, "name the directories of one node"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

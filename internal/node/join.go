@@ -39,6 +39,9 @@ type Join struct {
 // will be in use.
 func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 	for _, d := range dirs {
+		if err := bitcask.CheckForeign(d.fs); err != nil {
+			return err
+		}
 		if _, err := d.fs.Stat(ringName); err == nil {
 			return fmt.Errorf("the data directory %s was made by a node whose members are a list in the configuration, or which was alone for good: name an empty one, or start the node with that list", d.path)
 		}
