@@ -35,6 +35,11 @@ on with the others. All the while acknowledged blobs are read through each node,
 with the bucket's r at 1: none may say that one is absent. Of one node or two
 nobody can be spared: all wait for it, and nothing is lost either.
 
+With --grow the nodes are processes too, and found a cluster; after that time three
+more join it, which is committed. When the new ring counts, new blobs are on six
+nodes; no older one has moved, no call has failed, and nobody was told that a blob
+is absent.
+
 Exit status 0: everything acknowledged came out as it went in. 1: it did not.
 Ctrl-C ends the sending early; what was sent is still compared.`
 
@@ -46,6 +51,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Long:    demoLong,
 		Example: `  mayfly demo
   mayfly demo --kill 5s                      # one of three nodes is killed and comes back
+  mayfly demo --grow 5s --for 45s            # three nodes become six
   mayfly demo --nodes 1
   mayfly demo --for 20s --json | jq .tail_ms
   mayfly demo --rate 20000 --for 1m
@@ -61,6 +67,7 @@ func (a *app) demoCommand() *cobra.Command {
 	nodes := f.Int("nodes", 3, fmt.Sprintf("nodes, 1 to %d; with three or more everything is kept three times", demo.MaxNodes))
 	kill := durationVar(f, "kill", 0, "kill a node with no goodbye after this much of the sending; 0s kills none")
 	back := durationVar(f, "back", 0, "start the killed node again after this long; 0s is 5s, or half of the rest of the sending")
+	grow := durationVar(f, "grow", 0, "have as many nodes again join after this much of the sending; 0s has none")
 	dir := f.String("dir", "", "keep the data in this `DIRECTORY`; \"\" is a temporary one")
 	keep := f.Bool("keep", false, "do not remove the temporary directory")
 	seed := f.Uint64("seed", 1, "of the events made up: the same seed makes the same events")
@@ -76,7 +83,7 @@ func (a *app) demoCommand() *cobra.Command {
 			return usagef("--nodes %d: give 1 to %d", *nodes, demo.MaxNodes)
 		}
 		o := demo.Options{For: *length, Nodes: *nodes, EventsPerSecond: *rate, Events: *events, Seed: *seed, Dir: *dir, Keep: *keep,
-			Kill: *kill, Back: *back, Environ: environOfNodes(a.environ), NodeArgs: []string{"--log-format", e.Log.Format}}
+			Kill: *kill, Back: *back, Grow: *grow, Environ: environOfNodes(a.environ), NodeArgs: []string{"--log-format", e.Log.Format}}
 		if o.Program, err = os.Executable(); err != nil {
 			return fmt.Errorf("demo: where is this program? %w", err)
 		}

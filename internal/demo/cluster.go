@@ -35,10 +35,14 @@ type place struct {
 // nodeDirs returns the data directories of the nodes. The logs of processes lie
 // beside theirs.
 func (d *Demo) nodeDirs() []string {
-	if d.o.Nodes <= 1 && d.o.Kill == 0 {
+	if d.o.Nodes <= 1 && !d.o.inProcesses() {
 		return []string{d.dir}
 	}
-	dirs := make([]string, max(d.o.Nodes, 1))
+	count := max(d.o.Nodes, 1)
+	if d.o.Grow > 0 {
+		count *= 2
+	}
+	dirs := make([]string, count)
 	for i := range dirs {
 		dirs[i] = filepath.Join(d.dir, fmt.Sprintf("node-%d", i+1))
 	}

@@ -37,14 +37,22 @@ type Options struct {
 	// "Program serve …", with the further arguments NodeArgs, in the environment
 	// Environ, their logs copied to NodeLogs.
 	Kill, Back time.Duration
-	Program    string   // path of mayfly
-	Environ    []string // "NAME=value"; of the nodes
-	NodeArgs   []string
-	NodeLogs   io.Writer // may be nil
+
+	// Grow adds as many nodes again after that much of the sending; 0 adds none.
+	// With it the nodes are processes as well.
+	Grow time.Duration
+
+	Program  string   // path of mayfly
+	Environ  []string // "NAME=value"; of the nodes
+	NodeArgs []string
+	NodeLogs io.Writer // may be nil
 }
 
 // defaultBack is how long a killed node is away, if the sending lasts.
 const defaultBack = 5 * time.Second
+
+// inProcesses tells whether the nodes are processes of their own.
+func (o Options) inProcesses() bool { return o.Kill > 0 || o.Grow > 0 }
 
 // back returns how long a killed node is away.
 func (o Options) back() time.Duration {
@@ -70,6 +78,12 @@ func (o Options) Validate() error {
 	check(o.For >= time.Second, "a demo of %v: give at least 1s", o.For)
 	check(o.EventsPerSecond >= 1 && o.EventsPerSecond <= 1e6, "a rate of %v events a second: give 1 to 1000000", o.EventsPerSecond)
 	check(o.EventsPerSecond*o.For.Seconds() <= maxEvents, "%.0f events: the demo remembers each one and takes at most %d; send fewer a second, or for a shorter time", o.EventsPerSecond*o.For.Seconds(), maxEvents)
+	if o.Grow > 0 {
+		check(o.Kill == 0, "a node is to be killed and others are to join: one at a time")
+		check(o.Nodes >= 3 && 2*o.Nodes <= MaxNodes, "%d nodes and as many again: give 3 to %d", o.Nodes, MaxNodes/2)
+		check(o.Grow >= time.Second && o.Grow <= o.For-growLeast, "nodes that join after %v of %v: give 1s or more, and leave %v for it", o.Grow, o.For, growLeast)
+		check(o.Program != "", "the program to run as nodes is not known")
+	}
 	if o.Kill == 0 {
 		check(o.Back == 0, "a node comes back after %v, and none is killed: say when with --kill", o.Back)
 		return errors.Join(faults...)
@@ -102,7 +116,9 @@ type Demo struct {
 	places    []place
 	cluster   cluster   // what runs there
 	processes processes // the same, if they are processes
+	fresh     processes // those that have not joined yet
 	killer    *killer
+	grower    *grower
 	client    *client.Client
 	tailer    *tailer
 	agg       *aggregate.Aggregator
@@ -233,6 +249,11 @@ func (d *Demo) start(ctx, whole context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if d.o.Grow > 0 {
+		if err := d.hasten(ctx); err != nil {
+			return err
+		}
+	}
 	if d.tailer, err = startTailer(whole, d.client, d.ledger, &d.tails); err != nil {
 		return err
 	}
@@ -257,7 +278,7 @@ func (d *Demo) start(ctx, whole context.Context) (err error) {
 
 // startNodes starts the nodes and waits until all of them are ready.
 func (d *Demo) startNodes(ctx context.Context) (err error) {
-	if d.o.Kill > 0 {
+	if d.o.inProcesses() {
 		err = d.startProcesses()
 	} else {
 		err = d.startInProcess(ctx)
@@ -284,8 +305,8 @@ func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary
 		return nil, err
 	}
 	took := time.Since(begun)
-	k := d.killer
-	if err := errors.Join(d.endKiller(), d.processes.check()); err != nil {
+	k, g := d.killer, d.grower
+	if err := errors.Join(d.endKiller(), d.endGrower(), d.processes.check()); err != nil {
 		return nil, err
 	}
 	if err := d.endAggregator(); err != nil {
@@ -300,6 +321,9 @@ func (d *Demo) run(ctx, whole context.Context, source generate.Source) (*Summary
 	s := d.summarize(took)
 	if k != nil {
 		s.Kill = &k.kill
+	}
+	if g != nil {
+		s.Growth = &g.growth
 	}
 	d.readBack(whole, s)
 	total := d.ledger.totalsNow()
@@ -328,6 +352,9 @@ func (d *Demo) send(ctx, whole context.Context, source generate.Source) error {
 	if d.o.Kill > 0 {
 		d.killer = d.startKiller(ctx, whole)
 	}
+	if d.o.Grow > 0 {
+		d.grower = d.startGrower(ctx, whole)
+	}
 	return sender.Run(ctx, &recordingSource{source: source, ledger: d.ledger, hash: xxhash.New()})
 }
 
@@ -349,6 +376,16 @@ func (d *Demo) endKiller() error {
 	k := d.killer
 	d.killer = nil
 	return k.end()
+}
+
+// endGrower waits until what was begun of the growth is done.
+func (d *Demo) endGrower() error {
+	if d.grower == nil {
+		return nil
+	}
+	g := d.grower
+	d.grower = nil
+	return g.end()
 }
 
 // summarize returns the figures so far.
@@ -391,7 +428,7 @@ func (d *Demo) say(text string) { d.said.Store(&text) }
 
 // stop ends what still runs, in reverse.
 func (d *Demo) stop() error {
-	faults := []error{d.endKiller(), d.endAggregator()}
+	faults := []error{d.endKiller(), d.endGrower(), d.endAggregator()}
 	if d.tailer != nil {
 		faults = append(faults, d.tailer.end())
 	}

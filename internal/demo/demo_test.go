@@ -206,6 +206,11 @@ func TestJudge(t *testing.T) {
 		{"not tailed", func(s *Summary) { s.EventsTailed = 8 }},
 		{"damage", func(s *Summary) { s.CheckDamage = 1 }},
 		{"said to be absent", func(s *Summary) { s.Kill = &Kill{FalseAbsent: 1} }},
+		{"said to be absent while it grew", func(s *Summary) { s.Growth = &Growth{Joined: 3, NewCopies: 1, FalseAbsent: 1} }},
+		{"older blobs moved", func(s *Summary) { s.Growth = &Growth{Joined: 3, NewCopies: 1, MovedCopies: 1} }},
+		{"new nodes without new blobs", func(s *Summary) { s.Growth = &Growth{Joined: 3} }},
+		{"calls that failed while it grew", func(s *Summary) { s.Growth = &Growth{Joined: 3, NewCopies: 1, FailedCalls: 1} }},
+		{"it did not grow", func(s *Summary) { s.Growth = &Growth{} }},
 		{"nothing received", func(s *Summary) { *s = Summary{EventsSent: 10} }},
 	} {
 		s := good()
@@ -215,6 +220,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	s := good()
+	s.Growth = &Growth{Nodes: 3, Joined: 3, NewCopies: 1}
 	if s.judge(); !s.OK() {
 		t.Errorf("a good run has faults %q", s.Faults)
 	}

@@ -3,21 +3,13 @@ package demo
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/mayflydb/mayfly/client"
-	"github.com/mayflydb/mayfly/event"
-	"github.com/mayflydb/mayfly/internal/bucket"
-	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // A Kill is what became of the node that was stopped with no goodbye, and of
@@ -37,39 +29,26 @@ type Kill struct {
 	TailResumes    uint64  `json:"tail_resumes"`
 }
 
-const (
-	readPause   = 10 * time.Millisecond // between two reads through one node
-	readTimeout = 2 * time.Second       // of one of them
-)
-
 // A killer stops a node with no goodbye and brings it back, while readers read
 // what is acknowledged through each node. It is made when sending begins.
 type killer struct {
-	d    *Demo
+	*readers
 	kill Kill
-	stop context.CancelFunc // of the readers
-	wg   sync.WaitGroup     // the readers and run
-	err  error              // of run; read after wg
-
-	reads, failed, absent atomic.Int64
+	wg   sync.WaitGroup // run
+	err  error          // of run; read after wg
 }
 
 // startKiller begins; when sending ends early a node that is away is brought
 // back at once.
 func (d *Demo) startKiller(ctx, whole context.Context) *killer {
-	k := &killer{d: d}
-	reading, stop := context.WithCancel(whole)
-	k.stop = stop
-	for _, p := range d.places {
-		k.wg.Go(func() { k.read(reading, p) })
-	}
+	k := &killer{readers: d.startReaders(whole)}
 	k.wg.Go(func() { k.err = k.run(ctx, whole) })
 	return k
 }
 
 // end waits for what is under way and returns what went wrong with it.
 func (k *killer) end() error {
-	k.stop()
+	k.readers.end()
 	k.wg.Wait()
 	s := k.d.client.Stats()
 	k.kill.RunReads, k.kill.RunReadsFailed, k.kill.FalseAbsent = k.reads.Load(), k.failed.Load(), k.absent.Load()
@@ -118,55 +97,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// read reads acknowledged blobs through one node until ctx ends, the newest
-// more often than the old.
-func (k *killer) read(ctx context.Context, p place) {
-	c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo reader", Timeout: readTimeout})
-	if err != nil {
-		panic("demo: BUG: " + err.Error())
-	}
-	defer c.Close() //nolint:errcheck // nothing is under way
-	for pause(ctx, readPause) {
-		keys := k.d.ledger.acknowledgedFrom(0)
-		if len(keys) == 0 {
-			continue
-		}
-		age := min(rand.IntN(len(keys)), rand.IntN(len(keys)))
-		k.readOne(ctx, c, p, keys[len(keys)-1-age])
-	}
-}
-
-// readAll reads those blobs through one node.
-func (k *killer) readAll(ctx context.Context, p place, keys []event.Key) error {
-	c, err := client.New(client.Config{Addrs: []string{p.addr}, Pinned: true, User: "demo reader", Timeout: readTimeout})
-	if err != nil {
-		return err
-	}
-	defer c.Close() //nolint:errcheck // nothing is under way
-	for _, key := range keys {
-		k.readOne(ctx, c, p, key)
-	}
-	return nil
-}
-
-func (k *killer) readOne(ctx context.Context, c *client.Client, p place, key event.Key) {
-	rec, err := c.Get(ctx, bucket.DefaultType, bucket.Events, key.String())
-	switch {
-	case err == nil:
-		k.d.ledger.noteReadBack(p.name, key, object.Checksum(rec.Value()), nil)
-		rec.Release()
-	case errors.Is(err, object.CodeAbsent):
-		k.absent.Add(1)
-		k.d.ledger.noteFault(0, "%s says that %v is absent, which was acknowledged", p.name, key)
-	case ctx.Err() != nil:
-		return
-	default: // nobody was told anything untrue
-		k.failed.Add(1)
-		return
-	}
-	k.reads.Add(1)
 }
 
 // withTail returns the node that serves a tail, by its metrics. If none says so

@@ -61,11 +61,17 @@ func (d *Demo) startProcesses() error {
 		c := &child{place: p, metrics: metrics[i], program: d.o.Program, env: d.o.Environ, tee: d.o.NodeLogs, log: p.dir + logSuffix}
 		c.args = []string{"serve", "--name", p.name, "--cluster", clusterName, "--listen", p.addr, "--metrics", c.metrics, "--data", p.dir,
 			"--slot", fmt.Sprintf("%ds", slotSeconds), "--set", fmt.Sprintf("node.seal_after=%ds", sealSeconds), "--set", "bucket.events.r=1"}
-		if len(d.places) > 1 {
+		switch {
+		case d.o.Grow > 0:
+			c.args = append(c.args, d.joinArgs(addrs)...)
+		case len(d.places) > 1:
 			c.args = append(c.args, "--members", strings.Join(members, ","))
 		}
 		c.args = append(c.args, d.o.NodeArgs...)
 		d.processes = append(d.processes, c)
+	}
+	if n := d.o.Nodes; d.o.Grow > 0 { // the others come later
+		d.fresh, d.processes, d.places = d.processes[n:], d.processes[:n:n], d.places[:n:n]
 	}
 	d.cluster = d.processes
 	for _, c := range d.processes {

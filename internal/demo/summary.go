@@ -32,6 +32,7 @@ type Summary struct {
 	CheckDamage        int64            `json:"check_damage"`   // places found damaged
 	CopiesLacking      int64            `json:"copies_lacking"` // of acknowledged blobs: what a node that was away was not given yet
 	Kill               *Kill            `json:"kill,omitempty"`
+	Growth             *Growth          `json:"growth,omitempty"`
 	Directory          string           `json:"directory,omitempty"`
 	Faults             []string         `json:"faults"` // what is wrong, in words; empty if nothing is
 }
@@ -68,6 +69,7 @@ func (s *Summary) judge() {
 	fault(s.CheckDamage != 0, "the data is damaged in %d places", s.CheckDamage)
 	fault(s.Kill.falseAbsent() != 0, "%d reads said that an acknowledged blob is absent", s.Kill.falseAbsent())
 	fault(s.EventsReceived == 0, "no event was received")
+	s.Faults = append(s.Faults, s.Growth.faults()...)
 }
 
 // falseAbsent is FalseAbsent, 0 if nobody was to be killed.
@@ -123,6 +125,7 @@ func (s *Summary) Print(w io.Writer) error {
 	row("put", "%.1f ms p50, %.1f ms p99", s.PutMS.P50, s.PutMS.P99)
 	row("tail", "%.0f ms p50, %.0f ms p99 after the end of an event's second", s.TailMS.P50, s.TailMS.P99)
 	s.Kill.print(row)
+	s.Growth.print(row)
 	row("read back", "%d blobs by their keys, through %s", s.ReadBack, map[bool]string{true: "the node", false: "each node"}[s.Nodes == 1])
 	for _, state := range slices.Sorted(maps.Keys(s.Watermarks)) {
 		row("seconds", "%d %s", s.Watermarks[state], state)

@@ -105,6 +105,9 @@ func (d *Demo) checkData(s *Summary) error {
 	if len(d.places) > 1 {
 		d.judgeCopies(copies, s)
 	}
+	if s.Growth != nil && s.Growth.Joined > 0 {
+		faults = append(faults, s.Growth.count(d))
+	}
 	return errors.Join(faults...)
 }
 
