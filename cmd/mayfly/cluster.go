@@ -54,7 +54,7 @@ func (a *app) clusterCommand() *cobra.Command {
 	)
 	cmd.AddCommand(
 		a.clusterStatusCommand(), a.clusterMembersCommand(),
-		a.clusterPlanCommand(), a.clusterCommitCommand(), a.clusterClearCommand(), a.clusterCancelCommand(),
+		a.clusterPlanCommand(), a.clusterCommitCommand(), a.clusterClearCommand(), a.clusterCancelCommand(), a.clusterRecoverCommand(),
 		a.clusterJoinCommand(), a.clusterLeaveCommand(), a.clusterReplaceCommand(), a.clusterRemoveCommand(),
 		a.clusterWeightCommand(), a.clusterZoneCommand(), a.clusterFillCommand(),
 		a.clusterBucketCommand(), a.clusterTTLCommand(), a.clusterSettingsCommand(),

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -102,7 +100,7 @@ func (r *clusterRun) begin(ctx context.Context, f commitFlags) (*agreed.Document
 		if err := c.print(r.stderr, p); err != nil {
 			return nil, nil, nil, err
 		}
-		if err := r.confirm("\ncommit this?"); err != nil {
+		if err := r.confirm("\ncommit this?", "nothing was committed"); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -113,18 +111,6 @@ func (r *clusterRun) begin(ctx context.Context, f commitFlags) (*agreed.Document
 		return nil, nil, nil, r.refusal(err, p)
 	}
 	return d, append([]string{}, result.Notes...), c, nil
-}
-
-// confirm asks a question whose answer must be yes.
-func (r *clusterRun) confirm(question string) error {
-	fmt.Fprintf(r.stderr, "%s [y/N] ", question)
-	lines := bufio.NewScanner(r.stdin)
-	if lines.Scan() {
-		if answer := strings.ToLower(strings.TrimSpace(lines.Text())); answer == "y" || answer == "yes" {
-			return nil
-		}
-	}
-	return errors.New("nothing was committed")
 }
 
 // awaitFixed waits until the change that is under way in d is fixed, and returns

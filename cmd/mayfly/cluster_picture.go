@@ -116,7 +116,8 @@ func addStored(most map[dataPlace]uint64, stored []proto.Stored, oldest int64) {
 const maxPlanGaps = 8192
 
 // data returns what is known of the data, for a plan. What a member cannot be
-// asked about it is taken to lack: nothing rests upon who does not answer.
+// asked about it is taken to lack: nothing rests upon who does not answer. Of one
+// that is to be declared lost it is taken to have it: that is what goes.
 func (p *picture) data() ring.Data {
 	d := ring.Data{Oldest: p.oldest()}
 	d.TTLSeconds, _ = p.longest()
@@ -139,6 +140,7 @@ func (p *picture) data() ring.Data {
 	for _, m := range p.doc.Members {
 		switch r := p.reports[m.ID]; {
 		case !m.State.Live():
+		case !p.answers(m.ID) && slices.ContainsFunc(p.doc.Staged, func(s agreed.Staged) bool { return s.Kind == agreed.StageLose && s.Node == m.ID }):
 		case !p.answers(m.ID):
 			d.Gaps = append(d.Gaps, everything(m.ID, d.Oldest)...)
 		default:

@@ -167,14 +167,35 @@ To give it up for good: mayfly cluster commit --accept-loss`
 	}
 }
 
-// What a member does not say it is not taken to have.
+// What a member does not say it is not taken to have, unless it is that member
+// that is given up: what it may have had goes with it.
 func TestSilentMembersAreNoCopies(t *testing.T) {
-	f := newFakeAdmin(t, 3)
-	f.reports[fakeID(1)] = memberReport{err: errors.New("gone")}
-	f.reports[fakeID(2)] = memberReport{err: errors.New("gone")}
-	f.must("remove", "n3", "--lost")
-	if r := f.run("plan"); r.status != 1 || !strings.Contains(r.stderr, "without \"n3\" nobody has all of\n  timed data  24.0 MiB in 8 partitions") {
-		t.Errorf("status %d, %s", r.status, r.stderr)
+	for _, c := range []struct {
+		claim  string
+		silent []int
+		lost   []string
+		want   string // names of those without whom something is lost; "": nothing is
+	}{
+		{"one is dead and given up, the others have all", []int{3}, []string{"n3"}, ""},
+		{"two are dead, and one is given up: the third has all", []int{2, 3}, []string{"n3"}, ""},
+		{"two are dead and given up: the third has all", []int{2, 3}, []string{"n2", "n3"}, ""},
+		{"all others are silent", []int{1, 2}, []string{"n3"}, `"n3"`},
+		{"all are silent, and one is given up", []int{1, 2, 3}, []string{"n3"}, `"n3"`},
+		{"all that had something are given up", []int{1, 2, 3}, []string{"n1", "n2", "n3"}, `"n1", "n2", "n3"`},
+	} {
+		f := newFakeAdmin(t, 3)
+		f.join(4, 6)
+		for _, i := range c.silent {
+			f.change(i, func(r *memberReport) { *r = memberReport{err: errors.New("gone")} })
+		}
+		for _, name := range c.lost {
+			f.must("remove", name, "--lost")
+		}
+		r := f.run("plan")
+		refused := "without " + c.want + " nobody has all of"
+		if c.want == "" && r.status != 0 || c.want != "" && !strings.Contains(r.stderr, refused) {
+			t.Errorf("%s: status %d, %s", c.claim, r.status, r.stderr)
+		}
 	}
 }
 

@@ -92,3 +92,13 @@ func makeLog(cfg Config, dirs []*vfs.Dir, h held) error {
 	}
 	return errors.Join(err, store.Close())
 }
+
+// Known returns the newest agreed document in the data directories of a node, which
+// are only read: to look before [Recover] is called.
+func Known(dirs ...*vfs.Dir) (*agreed.Document, error) {
+	last, faults := readDocument(dirs)
+	if last.doc == nil {
+		return nil, errors.Join(append(faults, errors.New("there is no agreed document in the data directories: choose those of a member"))...)
+	}
+	return last.doc, nil
+}
