@@ -15,12 +15,14 @@ import (
 )
 
 const simLong = `sim runs whole clusters on a simulated network, clock and disks: the code of a
-node, without a socket or a file. Each seed is another cluster of three to seven
+node, without a socket or a file. Each seed is another cluster of three to nine
 nodes, with other operations of clients and other faults: processes are killed,
 machines crash and lose what was not synced, networks are cut, disks fail, bits
-flip, clocks step. What clients were told is then held against what is read:
-nothing acknowledged may be lost, or called absent, or be missing in the index or
-in a tail.
+flip, clocks step. Its members change meanwhile: nodes join, leave, take the place
+of others, lose their disks, are silent while a change is prepared, miss what was
+agreed, and majorities of voters are lost. What clients were told is then held
+against what is read: nothing acknowledged may be lost, or called absent, or be
+missing in the index or in a tail, and the members of the end must have it.
 
 A seed always does the same. One that breaks a promise is printed with a command
 that replays it; --trace shows all that happened, line by line: the time in

@@ -85,7 +85,7 @@ func (s *Sim) anyoneHas(k *key, p *put) bool {
 	}
 	for _, name := range names {
 		ref := vnode.RefOf([]byte(bucket.DefaultType), []byte(k.bucket), []byte(name))
-		for _, n := range s.nodes {
+		for _, n := range s.upNodes() {
 			a, err := n.vnodes.Get(n.now(), ref)
 			if err != nil {
 				continue

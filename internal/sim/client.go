@@ -44,7 +44,8 @@ func (s *Sim) do(r *request, turn int) {
 
 func (r *request) attempt() {
 	s := r.s
-	n := s.nodes[r.turn%len(s.nodes)]
+	doors := s.members()
+	n := doors[r.turn%len(doors)]
 	r.turn++
 	over := false
 	answer := func(take func() *object.Error, drop func()) {

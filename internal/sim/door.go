@@ -7,6 +7,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/replication"
+	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
@@ -32,12 +33,36 @@ func (n *node) put(recs []object.Record, reply func([]putAnswer)) {
 			continue
 		}
 		open++
-		n.coord.BeginWrite(recs[i], func(err *object.Error) {
+		n.write(recs[i], func(err *object.Error) {
 			answers[i].err = err
 			stored()
 		})
 	}
 	stored()
+}
+
+// write has the owners take a record, if this node can tell who they are. It is
+// acknowledged only if nobody can deny it who does not know of them yet.
+func (n *node) write(rec object.Record, done func(*object.Error)) {
+	o, p, ok := n.placed(rec.Type, rec.Bucket, ring.HashBytes(rec.Type, rec.Bucket, rec.Key), rec.Key)
+	if n.asking {
+		done(errAsking)
+		return
+	}
+	// What is further ahead the owners refuse; it is not to count as admitted here.
+	if ok && o.Timed && o.Epoch <= n.now().Unix()+aheadSeconds {
+		if err := n.admit(o.Epoch); err != nil {
+			done(object.AsError(err))
+			return
+		}
+	}
+	n.coord.BeginWrite(rec, func(err *object.Error) {
+		if err == nil && ok && !n.settled(o, &p) {
+			n.s.notes.add("puts not settled", 1)
+			err = errUnsettled
+		}
+		done(err)
+	})
 }
 
 // list lists those records that were stored and are indexed, and replies.
@@ -116,7 +141,7 @@ func (n *node) writeDelta(key event.IndexKey, delta index.Row, waiting []func(*o
 		over(object.AsError(err))
 		return
 	}
-	n.coord.BeginWrite(rec, over)
+	n.write(rec, over)
 	rec.Release()
 }
 

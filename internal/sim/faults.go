@@ -10,6 +10,7 @@ type faults struct {
 	victim *node         // the one that may lose bytes
 	safeAt time.Duration // from then on another one may
 	bad    *node         // the one whose files may be damaged
+	wiped  *node         // the one that lost everything, until others have all it had
 }
 
 func (f *faults) init(s *Sim) { f.s = s }
@@ -61,6 +62,72 @@ func (f *faults) one() {
 	default:
 		f.moveTail()
 	}
+	if s.rng.IntN(3) == 0 {
+		f.another()
+	}
+}
+
+// another brings about one fault of those who agree.
+func (f *faults) another() {
+	s := f.s
+	members := s.members()
+	n := members[s.rng.IntN(len(members))]
+	lasts := s.between(time.Second, 25*time.Second)
+	switch k := s.rng.IntN(100); {
+	case k < 30:
+		f.note(n, "hears nothing of agreement")
+		n.deaf = true
+		s.after(lasts, func() { n.deaf = false })
+	case k < 50:
+		f.note(n, "hears late of agreement")
+		n.late = s.between(time.Second, 10*time.Second)
+		s.after(lasts, func() { n.late = 0 })
+	case k < 70:
+		f.note(n, "promises nothing")
+		n.slowly = true
+		s.after(lasts, func() { n.slowly = false })
+	case k < 85:
+		f.split(min(lasts, 15*time.Second))
+	default:
+		f.loseMajority()
+	}
+}
+
+// split cuts the network in two.
+func (f *faults) split(lasts time.Duration) {
+	s := f.s
+	f.note(nil, "split")
+	side := make([]bool, len(s.nodes))
+	for i := range side {
+		side[i] = s.rng.IntN(3) == 0
+	}
+	set := func(cut bool) {
+		for i := range side {
+			for j := range side {
+				if side[i] != side[j] {
+					s.net.cut[i][j] = cut
+				}
+			}
+		}
+	}
+	set(true)
+	s.after(lasts, func() { set(false) })
+}
+
+// wipe has a machine lose all it had, for ever, while all others have everything.
+func (f *faults) wipe() {
+	s := f.s
+	valid := s.operator.valid()
+	n := valid[s.rng.IntN(len(valid))]
+	if len(valid) <= fewestNodes || !n.up || !f.mayLose(n) || s.anyInDoubtBut(n) || s.restless() != "" {
+		return
+	}
+	f.note(n, "disks wiped")
+	f.loses(n, 0)
+	f.wiped = n
+	n.kill()
+	n.wiped = true
+	s.operator.lose(n)
 }
 
 func (f *faults) note(n *node, kind string) {
@@ -76,7 +143,7 @@ func (f *faults) note(n *node, kind string) {
 func (f *faults) restartAfter(n *node, d time.Duration) {
 	life := n.life
 	f.s.after(d, func() {
-		if !n.up && n.life == life {
+		if !n.running && n.life == life {
 			n.start()
 		}
 	})
@@ -103,6 +170,12 @@ func (f *faults) stop(n *node, lasts time.Duration) {
 // mayLose reports whether a node may lose bytes now: one at a time may, see the
 // package comment.
 func (f *faults) mayLose(n *node) bool {
+	if f.wiped != nil {
+		if f.s.restless() != "" || f.s.doubts() > 0 {
+			return false
+		}
+		f.wiped = nil
+	}
 	return f.victim == nil || f.victim == n || f.s.now >= f.safeAt
 }
 
@@ -130,8 +203,12 @@ func (f *faults) crash(n *node, lasts time.Duration) {
 // which has it, cannot be asked.
 func (f *faults) inTurn(lasts time.Duration) {
 	s := f.s
-	turn := s.rng.Perm(len(s.nodes))
-	away, loser, holder := s.nodes[turn[0]], s.nodes[turn[1]], s.nodes[turn[2]]
+	up := s.upNodes()
+	if len(up) < 3 {
+		return
+	}
+	turn := s.rng.Perm(len(up))
+	away, loser, holder := up[turn[0]], up[turn[1]], up[turn[2]]
 	f.kill(away, time.Second)
 	then := func(d time.Duration, do func()) {
 		s.after(d, func() {
@@ -277,7 +354,8 @@ func (f *faults) heal() {
 	s.net.burst = false
 	for _, n := range s.nodes {
 		n.slow, n.fault = 0, diskWell
-		if !n.up {
+		n.deaf, n.late, n.slowly, n.barred = false, 0, false, n.barred && s.agreement.lost
+		if !n.running {
 			n.start()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
@@ -24,13 +25,16 @@ const (
 // ever.
 func (n *node) merging(t *task) {
 	m := replication.NewMerger(replication.MergerConfig{
-		Self: n.id, History: n.s.agreed.History, Buckets: n.s.agreed.Buckets, Now: n.now,
+		Self: n.id, History: n.history, Buckets: n.buckets, Now: n.now,
 		Own: syncOwn{n, t},
 		Other: func(id ring.NodeID) replication.Syncer {
 			if to := n.s.nodeOf(id); to != n {
 				return syncOther{n, to, t}
 			}
 			return nil
+		},
+		Completed: func(ctx context.Context, under ring.Version, done []ring.Completion) error {
+			return n.completed(t, under, done)
 		},
 		Rescue:         func(_ context.Context, rec object.Record) error { return n.rescue(t, rec) },
 		Owed:           n.coord.Owed(),
@@ -55,6 +59,23 @@ func (n *node) merging(t *task) {
 			return
 		}
 	}
+}
+
+// completed brings to agreement what the node has taken over.
+func (n *node) completed(t *task, under ring.Version, done []ring.Completion) error {
+	fault := errStopped
+	t.await(func(over func()) {
+		n.s.agreement.propose(n, agreed.Command{Kind: agreed.Completed, History: under, Completions: done}, func(r agreed.Result, err *object.Error) {
+			if fault = err; err == nil {
+				fault = r.Err
+			}
+			over()
+		})
+	})
+	if fault != nil {
+		return fault
+	}
+	return nil
 }
 
 // rescue stores a value that loses its key to another one.
@@ -86,8 +107,8 @@ func (n *node) rescue(t *task, rec object.Record) error {
 
 // firstDoubt tells of one of them.
 func (s *Sim) firstDoubt() string {
-	for _, node := range s.nodes {
-		for p := range s.agreed.History().Newest().OwnedBy(node.id) {
+	for _, node := range s.upNodes() {
+		for _, p := range node.history().HeldBy(node.id) {
 			v, err := node.vnodes.Vnode(p)
 			switch {
 			case err != nil:
@@ -106,7 +127,7 @@ func (s *Sim) firstDoubt() string {
 // doubts returns how many partitions and slots there are for which some replica is
 // not complete.
 func (s *Sim) doubts() (n int) {
-	for _, node := range s.nodes {
+	for _, node := range s.upNodes() {
 		n += node.doubts()
 	}
 	return n
@@ -114,7 +135,7 @@ func (s *Sim) doubts() (n int) {
 
 // doubts is the same of one node, which must be up.
 func (n *node) doubts() (doubts int) {
-	for p := range n.s.agreed.History().Newest().OwnedBy(n.id) {
+	for _, p := range n.history().HeldBy(n.id) {
 		v, err := n.vnodes.Vnode(p)
 		if err != nil || !v.Since().Whole() {
 			doubts++
@@ -127,7 +148,7 @@ func (n *node) doubts() (doubts int) {
 
 // anyInDoubtBut reports whether a node besides n is down, or not complete.
 func (s *Sim) anyInDoubtBut(n *node) bool {
-	return slices.ContainsFunc(s.nodes, func(other *node) bool {
+	return slices.ContainsFunc(s.members(), func(other *node) bool {
 		return other != n && (!other.up || other.doubts() > 0)
 	})
 }

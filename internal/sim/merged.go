@@ -16,6 +16,9 @@ import (
 
 // survey tells what a node has of a partition.
 func (n *node) survey(p ring.Partition) (replication.Survey, error) {
+	if err := n.holds(p); err != nil {
+		return replication.Survey{}, err
+	}
 	v, err := n.vnodes.Vnode(p)
 	if err != nil {
 		return replication.Survey{}, err
@@ -33,7 +36,7 @@ func (n *node) survey(p ring.Partition) (replication.Survey, error) {
 	if err != nil {
 		return replication.Survey{}, err
 	}
-	for p := range n.s.agreed.Buckets().All() {
+	for p := range n.buckets().All() {
 		id := uint64(p.ID())
 		known := slices.ContainsFunc(all, func(b bitcask.Bucket) bool { return b.ID == id })
 		if !known && (p.Timed || len(doubted[id]) > 0) {
@@ -65,6 +68,9 @@ func (n *node) survey(p ring.Partition) (replication.Survey, error) {
 
 // page makes a page of a lane.
 func (n *node) page(lane replication.Lane, from uint64) (replication.Page, error) {
+	if err := n.holds(lane.Partition); err != nil {
+		return replication.Page{}, err
+	}
 	v, err := n.vnodes.Vnode(lane.Partition)
 	if err != nil {
 		return replication.Page{}, err
@@ -97,6 +103,9 @@ func (n *node) page(lane replication.Lane, from uint64) (replication.Page, error
 
 // digest sums up a lane.
 func (n *node) digest(lane replication.Lane) (replication.LaneDigest, error) {
+	if err := n.holds(lane.Partition); err != nil {
+		return replication.LaneDigest{}, err
+	}
 	v, err := n.vnodes.Vnode(lane.Partition)
 	if err != nil {
 		return replication.LaneDigest{}, err
@@ -114,10 +123,18 @@ func (n *node) digest(lane replication.Lane) (replication.LaneDigest, error) {
 	return d, nil
 }
 
+// holds refuses partitions that the node has nothing to do with.
+func (n *node) holds(p ring.Partition) error {
+	if !n.history().Holds(n.id, p) {
+		return errWrongOwner
+	}
+	return nil
+}
+
 // fetch reads an object, or a row as a delta.
 func (n *node) fetch(lane replication.Lane, key string) (object.Record, error) {
-	rows := n.s.agreed.Buckets().Lookup(lane.Type, lane.Bucket).Rows
-	return replication.FetchFrom(context.Background(), prompt{n}, n.s.agreed.History().Version(), lane, rows, key)
+	rows := n.buckets().Lookup(lane.Type, lane.Bucket).Rows
+	return replication.FetchFrom(context.Background(), prompt{n}, n.history().Version(), lane, rows, key)
 }
 
 // A prompt is a node's vnodes, answering before they return, however slow the disk:
@@ -149,14 +166,17 @@ func (p prompt) Row(ask replication.Ask, key event.IndexKey, done func(uint64, i
 // repair stores what a node lacks.
 func (n *node) repair(rec object.Record, over object.Version) error {
 	hash := ring.Hash(rec.Type, rec.Bucket, rec.Key)
-	timed, epoch := n.s.agreed.Buckets().Lookup(string(rec.Type), string(rec.Bucket)).Timed, int64(0)
+	timed, epoch := n.buckets().Lookup(string(rec.Type), string(rec.Bucket)).Timed, int64(0)
 	if timed {
 		var err error
 		if epoch, err = event.TimedEpoch(rec.Key); err != nil {
 			return err
 		}
 	}
-	_, p := n.s.agreed.History().For(timed, hash, epoch)
+	_, p := n.history().For(timed, hash, epoch)
+	if err := n.holds(p); err != nil {
+		return err
+	}
 	v, err := n.vnodes.Vnode(p)
 	if err != nil {
 		return err

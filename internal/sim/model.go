@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,12 +68,13 @@ type rowModel struct {
 type holding struct{ version object.Version }
 
 func newModel(s *Sim) *model {
-	m := &model{s: s, keys: map[string]*key{}, rows: map[event.IndexKey]*rowModel{}}
-	for range s.nodes {
-		m.holds = append(m.holds, map[string]*holding{})
-		m.lists = append(m.lists, map[event.IndexKey]map[string]bool{})
-	}
-	return m
+	return &model{s: s, keys: map[string]*key{}, rows: map[event.IndexKey]*rowModel{}}
+}
+
+// grow makes room for one more node.
+func (m *model) grow() {
+	m.holds = append(m.holds, map[string]*holding{})
+	m.lists = append(m.lists, map[event.IndexKey]map[string]bool{})
 }
 
 func (m *model) key(name, text string) *key {
@@ -207,11 +209,26 @@ func (m *model) replicaLost(n *node) {
 	}
 }
 
+// counts reports whether the history lets a node's word count that it has no object:
+// an owner's that is no newcomer.
+func (n *node) counts(bucketType, name []byte, hash uint64, key []byte) bool {
+	o, _, ok := n.placed(bucketType, name, hash, key)
+	if !ok {
+		return false
+	}
+	h := n.history()
+	r, p := h.For(o.Timed, o.Hash, o.Epoch)
+	if o.Timed {
+		return r.Owns(n.id, p) && !slices.Contains(h.Newcomers(h.SlotOf(o.Epoch), p), n.id)
+	}
+	return r.Owns(n.id, p) && !slices.Contains(h.PlainNewcomers(p), n.id)
+}
+
 // replicaSaid holds a replica's answer against what it has acknowledged: one that
 // calls itself complete must have it.
 func (m *model) replicaSaid(n *node, ref *vnode.Ref, rec *object.Record, complete bool, err error) {
 	h := m.holds[n.at][string(ref.Bucket)+"/"+string(ref.Key)]
-	if h == nil || !complete {
+	if h == nil || !complete || !n.counts(ref.Type, ref.Bucket, ref.Hash, ref.Key) {
 		return
 	}
 	id := string(ref.Bucket) + "/" + string(ref.Key)
@@ -226,7 +243,7 @@ func (m *model) replicaSaid(n *node, ref *vnode.Ref, rec *object.Record, complet
 // replicaSaidRow is replicaSaid for rows: they never lose an entry.
 func (m *model) replicaSaidRow(n *node, key event.IndexKey, row index.Row, complete bool) {
 	have := m.lists[n.at][key]
-	if len(have) == 0 || !complete {
+	if len(have) == 0 || !complete || !n.counts([]byte(bucket.DefaultType), []byte(bucket.Epochs), vnode.RowHash(key), []byte(key.String())) {
 		return
 	}
 	found := 0

@@ -9,6 +9,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
+	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
@@ -132,6 +133,28 @@ func TestChecksFail(t *testing.T) {
 			ref := vnode.RefOf(rec.Type, rec.Bucket, rec.Key)
 			b.s.model.replicaSaid(b.s.nodes[0], &ref, &object.Record{}, true, gone)
 		}},
+		{"a ring is fixed that nobody has promised", "prepare", func(b *bench) {
+			doc := *b.s.agreement.doc
+			doc.Version.Index++
+			doc.Change = ring.Change{Round: 1, Phase: ring.Fixed, Boundary: 180000005}
+			b.s.checkStep(b.s.agreement.doc, &doc)
+		}},
+		{"a ring is fixed that all have promised", "", func(b *bench) {
+			doc := *b.s.agreement.doc
+			doc.Version.Index++
+			doc.Change = ring.Change{Round: 1, Phase: ring.Fixed, Boundary: 180000005}
+			for _, n := range b.s.nodes {
+				if err := n.persist(ring.Promise{Round: 1, Boundary: 180000005}); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+			b.s.checkStep(b.s.agreement.doc, &doc)
+		}},
+		{"what is agreed goes back", "agreed", func(b *bench) {
+			doc := *b.s.agreement.doc
+			doc.Version.Index--
+			b.s.checkStep(b.s.agreement.doc, &doc)
+		}},
 		{"one in doubt may", "", func(b *bench) {
 			rec := b.rec(plainBucket, "k", 1, "a")
 			b.s.model.replicaTook(b.s.nodes[0], &rec)
@@ -196,8 +219,11 @@ func TestChecksFail(t *testing.T) {
 			b.s.tails[0].take(complete(second))
 		}},
 	} {
-		s := newSim(Config{Seed: 1})
+		s := newSim(Config{Seed: 1}) // of three nodes: each owns everything
 		s.epoch = 1800000000
+		for _, n := range s.nodes {
+			n.doc = s.agreement.doc
+		}
 		c.do(&bench{t, s})
 		got := ""
 		if s.broken != nil {

@@ -4,9 +4,11 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/replication"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 // A network carries messages between nodes: each takes its own time, so that they
@@ -16,12 +18,12 @@ type network struct {
 	burst bool     // messages take long
 }
 
-func newNetwork(nodes int) network {
-	n := network{cut: make([][]bool, nodes)}
+// grow makes room for one more node.
+func (n *network) grow() {
 	for i := range n.cut {
-		n.cut[i] = make([]bool, nodes)
+		n.cut[i] = append(n.cut[i], false)
 	}
-	return n
+	n.cut = append(n.cut, make([]bool, len(n.cut)+1))
 }
 
 // delay is how long a message takes.
@@ -91,6 +93,7 @@ func (n *node) call(to *node, deadline time.Time, serve func(c *outcall), droppe
 	s := n.s
 	c := &outcall{from: n, to: to, fromLife: n.life, fail: fail}
 	limit := max(deadline.Sub(n.now()), 0) + 20*time.Millisecond
+	version := n.history().Version()
 	s.send(n.at, to.at, func() {
 		if !to.up {
 			dropped()
@@ -98,6 +101,7 @@ func (n *node) call(to *node, deadline time.Time, serve func(c *outcall), droppe
 			return
 		}
 		c.toLife = to.life
+		to.hears(n, version)
 		to.inbound = append(to.inbound, c)
 		if len(to.inbound) > 2*to.inboundLive+64 {
 			to.pruneInbound()
@@ -115,8 +119,12 @@ func (n *node) call(to *node, deadline time.Time, serve func(c *outcall), droppe
 // to take it.
 func (c *outcall) answer(take, drop func()) {
 	s := c.from.s
+	version := c.to.history().Version()
 	s.send(c.to.at, c.from.at, func() {
-		if !c.finish(take) {
+		if !c.finish(func() {
+			c.from.hears(c.to, version)
+			take()
+		}) {
 			drop()
 		}
 	}, func() {
@@ -169,6 +177,13 @@ func (s *Sim) crossed(rec object.Record) (object.Record, bool) {
 	return got, true
 }
 
+// refuse carries a refusal back. Who asked gets the newer document before it hears
+// of it.
+func (r remote) refuse(c *outcall, err *object.Error, tell func()) {
+	theirs := r.to.history().Version()
+	c.answer(func() { r.from.learnsBefore(err, r.to, theirs, tell) }, nothing)
+}
+
 // Put implements replication.Replica.
 func (r remote) Put(ask replication.Ask, rec object.Record, done func(uint64, *object.Error)) {
 	rec = rec.Retain()
@@ -179,13 +194,13 @@ func (r remote) Put(ask replication.Ask, rec object.Record, done func(uint64, *o
 			return
 		}
 		again := s.rng.IntN(50) == 0
-		r.to.servePut(ask.Hash, got, true, func(err *object.Error) {
-			c.answer(func() { done(ask.Call, err) }, func() {})
+		r.to.takes(r.from, ask, got, func(err *object.Error) {
+			r.refuse(c, err, func() { done(ask.Call, err) })
 			if again && err == nil { // it does no harm, whenever it comes
 				s.count(&s.repeated)
 				twice := got.Retain()
 				r.to.after(s.delay(), func() {
-					r.to.servePut(ask.Hash, twice, true, func(*object.Error) { twice.Release() })
+					r.to.takes(r.from, ask, twice, func(*object.Error) { twice.Release() })
 				}, func() { twice.Release() })
 			}
 			got.Release()
@@ -193,21 +208,34 @@ func (r remote) Put(ask replication.Ask, rec object.Record, done func(uint64, *o
 	}, func() { rec.Release() }, func(err *object.Error) { done(ask.Call, err) })
 }
 
+// takes stores what another node has sent, if the owners are those it thinks.
+func (n *node) takes(from *node, ask replication.Ask, rec object.Record, done func(*object.Error)) {
+	o, _, _ := n.placed(rec.Type, rec.Bucket, ask.Hash, rec.Key)
+	n.judged(from, ask.History, o, true, func() {
+		n.servePut(ask, o, rec, true, done)
+	}, done)
+}
+
 // Get implements replication.Replica.
 func (r remote) Get(ask replication.Ask, bucketType, bucket, key []byte, body bool, done func(uint64, object.Record, bool, *object.Error)) {
 	ref := refOf(bucketType, bucket, key, ask.Hash)
 	s := r.from.s
 	r.from.call(r.to, ask.Deadline, func(c *outcall) {
-		r.to.serveGet(ref, body, func(rec object.Record, complete bool, err *object.Error) {
-			c.answer(func() {
-				if err == nil {
-					var ok bool
-					if rec, ok = s.crossed(rec); !ok {
-						err = errReset
+		o, _, _ := r.to.placed(ref.Type, ref.Bucket, ref.Hash, ref.Key)
+		r.to.judged(r.from, ask.History, o, false, func() {
+			r.to.serveGet(ref, body, func(rec object.Record, complete bool, err *object.Error) {
+				c.answer(func() {
+					if err == nil {
+						var ok bool
+						if rec, ok = s.crossed(rec); !ok {
+							err = errReset
+						}
 					}
-				}
-				done(ask.Call, rec, complete, err)
-			}, rec.Release)
+					done(ask.Call, rec, complete, err)
+				}, rec.Release)
+			})
+		}, func(err *object.Error) {
+			r.refuse(c, err, func() { done(ask.Call, object.Record{}, false, err) })
 		})
 	}, func() {}, func(err *object.Error) { done(ask.Call, object.Record{}, false, err) })
 }
@@ -215,8 +243,13 @@ func (r remote) Get(ask replication.Ask, bucketType, bucket, key []byte, body bo
 // Row implements replication.Replica.
 func (r remote) Row(ask replication.Ask, key event.IndexKey, done func(uint64, index.Row, bool, *object.Error)) {
 	r.from.call(r.to, ask.Deadline, func(c *outcall) {
-		r.to.serveRow(key, func(row index.Row, complete bool, err *object.Error) {
-			c.answer(func() { done(ask.Call, row, complete, err) }, func() {})
+		o := ring.Placed{Timed: true, Hash: ask.Hash, Epoch: key.Epoch, N: r.to.buckets().Lookup(bucket.DefaultType, bucket.Epochs).N}
+		r.to.judged(r.from, ask.History, o, false, func() {
+			r.to.serveRow(key, func(row index.Row, complete bool, err *object.Error) {
+				c.answer(func() { done(ask.Call, row, complete, err) }, func() {})
+			})
+		}, func(err *object.Error) {
+			r.refuse(c, err, func() { done(ask.Call, index.Row{}, false, err) })
 		})
 	}, func() {}, func(err *object.Error) { done(ask.Call, index.Row{}, false, err) })
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/vfs"
@@ -20,9 +21,12 @@ import (
 // A node is one machine: its disk, its clock, and, while it is up, the real parts
 // of a node on them.
 type node struct {
-	s  *Sim
-	at int // place in Sim.nodes
-	id ring.NodeID
+	s      *Sim
+	at     int // place in Sim.nodes
+	id     ring.NodeID
+	name   string
+	zone   string
+	weight uint32
 
 	fs     *vfs.Mem
 	boot   int           // of the machine
@@ -30,8 +34,20 @@ type node struct {
 	slow   time.Duration // greatest delay of an operation of its disk; 0: none
 	fault  diskFault
 
-	up   bool
-	life int // of the process: what was arranged in another one does not happen
+	deaf    bool          // hears nothing of agreement, and of versions only in requests
+	late    time.Duration // by how much it hears later of agreement than others, at most
+	slowly  bool          // promises nothing
+	wiped   bool          // all it had is gone, and it will not come back
+	barred  bool          // it is not started for now
+	retired bool          // it has left, or was declared lost: it does not start again
+
+	admitted int64 // the highest epoch it took or sent under a ring without a promise, in this life
+
+	running bool // the process; it may still be finding out what it has to know
+	up      bool // and serves
+	life    int  // of the process: what was arranged in another one does not happen
+
+	member
 
 	disk   *bitcask.Disk
 	vnodes *vnode.Set
@@ -107,25 +123,73 @@ func (n *node) rule(op vfs.Op) error {
 	return nil
 }
 
-// start brings the process up, or tries again later if the disk does not let it.
+// start brings the process up: it learns what has been agreed, or joins, and then
+// serves.
 func (n *node) start() {
+	if n.retired || n.wiped || n.barred {
+		return
+	}
 	n.life++
-	if err := n.open(); err != nil {
-		n.s.trace.note(n.s.now, n.at, "does not start", "", outcome(err))
-		life := n.life
+	n.running = true
+	n.member = member{known: map[ring.NodeID]ring.Version{}, heard: n.s.now}
+	doc, err := n.stored()
+	switch {
+	case err != nil:
+		n.startLater(err)
+	case doc == nil:
+		n.joins()
+	default:
+		n.doc = doc
+		n.asks(n.serve)
+	}
+}
+
+// startLater tries again, as the disk does not let it.
+func (n *node) startLater(err error) {
+	n.s.trace.note(n.s.now, n.at, "does not start", "", outcome(err))
+	life := n.life
+	n.s.after(time.Second, func() {
+		if n.life == life && !n.up {
+			n.start()
+		}
+	})
+}
+
+// joins asks to be a member until it is one.
+func (n *node) joins() {
+	life := n.life
+	n.s.agreement.propose(n, agreed.Command{Kind: agreed.Join, Member: n.introduction()}, func(r agreed.Result, err *object.Error) {
+		if err == nil && r.Err == nil {
+			n.learns(n.s.agreement.doc)
+			n.asks(n.serve)
+			return
+		}
 		n.s.after(time.Second, func() {
-			if n.life == life && !n.up {
-				n.start()
+			if n.life == life && n.running {
+				n.joins()
 			}
 		})
+	})
+}
+
+// serve opens the engine and begins to answer, or tries again later.
+func (n *node) serve() {
+	if m, known := n.doc.Member(n.id); !known || !m.State.Live() {
+		n.retire(m.State)
+		return
+	}
+	if err := n.open(); err != nil {
+		n.startLater(err)
 		return
 	}
 	n.s.trace.note(n.s.now, n.at, "is up", "", int64(n.boot))
 	n.up = true
 	n.every(n.disk.TickInterval(), n.disk.Tick)
 	n.every(time.Second, n.hub.Step)
+	n.every(time.Second, n.live)
 	n.spawn(n.upkeep)
 	n.spawn(n.merging)
+	n.announce()
 	n.settle()
 }
 
@@ -134,7 +198,7 @@ func (n *node) open() (err error) {
 	n.fs.Inject(n.rule)
 	n.disk, err = bitcask.OpenDisk(n.fs, bitcask.Config{
 		Cluster: bitcask.ID{1}, Node: bitcask.ID(n.id), SlotSeconds: slotSeconds,
-		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.s.agreed.Buckets), BootID: fmt.Sprintf("boot-%d", n.boot),
+		Hash: ring.Hash[[]byte, []byte], TTL: vnode.TTLs(n.buckets), Unneeded: n.unneeded, BootID: fmt.Sprintf("boot-%d", n.boot),
 		SyncInterval: syncInterval, SealAfterSeconds: sealAfterSeconds,
 		Manual: true, Random: n.s.rng.Uint64, Log: log,
 	}, n.now().UnixMicro())
@@ -146,19 +210,28 @@ func (n *node) open() (err error) {
 		return err
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
-		Buckets: n.s.agreed.Buckets, History: n.s.agreed.History,
-		SlotSeconds: slotSeconds, LatenessSeconds: latenessSeconds, SealAfterSeconds: sealAfterSeconds,
+		Self: n.id, Buckets: n.buckets, History: n.history,
+		Admit: n.admit, Vouches: func(epoch int64) bool { return n.gate.Vouches(epoch) },
+		SlotSeconds: slotSeconds, AheadSeconds: aheadSeconds, LatenessSeconds: latenessSeconds, SealAfterSeconds: sealAfterSeconds,
 	}, disks)
 	if err != nil {
 		return err
 	}
-	for p := range n.s.agreed.History().Newest().OwnedBy(n.id) {
-		if err := n.vnodes.Open(n.now(), p); err != nil {
-			return err
-		}
+	n.fence = ring.NewFence(n.history())
+	if n.began = n.history().Version(); n.began == (ring.Version{Era: 1, Index: 1}) {
+		n.began = ring.Version{} // there was none before
 	}
+	if err := n.openAll(disks); err != nil {
+		return err
+	}
+	promised, err := n.promise()
+	if err != nil {
+		return err
+	}
+	n.gate = agreed.NewGate(slotSeconds, promised, n.highestStored())
+	n.admitted = 0
 	n.coord, err = replication.New(replication.Config{
-		Self: n.id, History: n.s.agreed.History, Buckets: n.s.agreed.Buckets, Replica: n.replica,
+		Self: n.id, History: n.history, Buckets: n.buckets, Replica: n.replica,
 		Now: n.now, Manual: true, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 	})
 	if err != nil {
@@ -177,7 +250,7 @@ func (n *node) open() (err error) {
 func (n *node) replica(id ring.NodeID) replication.Replica {
 	to := n.s.nodeOf(id)
 	switch {
-	case !n.up:
+	case !n.up || to == nil:
 		return nil
 	case to == n:
 		return local{n}
@@ -226,8 +299,12 @@ func (n *node) spawn(f func(*task)) {
 // down ends the process: what it held in memory is gone, what it had begun with
 // others stays begun, and their connections to it break.
 func (n *node) down() {
-	n.up = false
+	n.running = false
 	n.life++
+	if !n.up {
+		return
+	}
+	n.up = false
 	for len(n.tasks) > 0 { // a task that ends may begin another one
 		tasks := n.tasks
 		n.tasks = nil

@@ -4,10 +4,12 @@ import (
 	"bytes"
 
 	"github.com/mayflydb/mayfly/event"
+	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/replication"
+	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
 
@@ -15,10 +17,26 @@ import (
 // [replication.Replica].
 type local struct{ n *node }
 
+// judge is the same fence that requests of others pass.
+func (l local) judge(v ring.Version, o ring.Placed, put bool) *object.Error {
+	switch s := l.n.fence.Judge(l.n.id, v, o); {
+	case l.n.asking:
+		return errAsking
+	case s == ring.IsOwner, s == ring.IsSource && !put:
+		return nil
+	}
+	return errWrongOwner
+}
+
 // Put implements replication.Replica.
 func (l local) Put(ask replication.Ask, rec object.Record, done func(uint64, *object.Error)) {
+	o, _, _ := l.n.placed(rec.Type, rec.Bucket, ask.Hash, rec.Key)
+	if err := l.judge(ask.History, o, true); err != nil {
+		done(ask.Call, err)
+		return
+	}
 	rec = rec.Retain()
-	l.n.servePut(ask.Hash, rec, false, func(err *object.Error) {
+	l.n.servePut(ask, o, rec, false, func(err *object.Error) {
 		rec.Release()
 		done(ask.Call, err)
 	})
@@ -26,6 +44,11 @@ func (l local) Put(ask replication.Ask, rec object.Record, done func(uint64, *ob
 
 // Get implements replication.Replica.
 func (l local) Get(ask replication.Ask, bucketType, bucket, key []byte, body bool, done func(uint64, object.Record, bool, *object.Error)) {
+	o, _, _ := l.n.placed(bucketType, bucket, ask.Hash, key)
+	if err := l.judge(ask.History, o, false); err != nil {
+		done(ask.Call, object.Record{}, false, err)
+		return
+	}
 	l.n.serveGet(refOf(bucketType, bucket, key, ask.Hash), body, func(rec object.Record, complete bool, err *object.Error) {
 		done(ask.Call, rec, complete, err)
 	})
@@ -33,6 +56,11 @@ func (l local) Get(ask replication.Ask, bucketType, bucket, key []byte, body boo
 
 // Row implements replication.Replica.
 func (l local) Row(ask replication.Ask, key event.IndexKey, done func(uint64, index.Row, bool, *object.Error)) {
+	o := ring.Placed{Timed: true, Hash: ask.Hash, Epoch: key.Epoch, N: l.n.buckets().Lookup(bucket.DefaultType, bucket.Epochs).N}
+	if err := l.judge(ask.History, o, false); err != nil {
+		done(ask.Call, index.Row{}, false, err)
+		return
+	}
 	l.n.serveRow(key, func(row index.Row, complete bool, err *object.Error) { done(ask.Call, row, complete, err) })
 }
 
@@ -52,17 +80,24 @@ func (n *node) onDisk(f, lost func()) {
 // servePut stores a record in the node's vnodes. The record is the caller's until
 // done is called, which does not happen if the node dies before. What an index
 // delta of another coordinator says is told to this node's tails.
-func (n *node) servePut(hash uint64, rec object.Record, publish bool, done func(*object.Error)) {
+//
+// The history may have changed while it waited for the disk: what is stored for a
+// ring that does not count any more is no copy that may be acknowledged.
+func (n *node) servePut(ask replication.Ask, o ring.Placed, rec object.Record, publish bool, done func(*object.Error)) {
 	n.onDisk(func() {
 		var err error
+		var key event.IndexKey
+		var delta index.Row
 		if rec.Kind == object.Delta {
-			var key event.IndexKey
-			var delta index.Row
-			if key, delta, err = n.appendDelta(hash, rec); err == nil && publish {
-				n.hub.Publish(tail.Update{Index: key, Delta: delta})
-			}
+			key, delta, err = n.appendDelta(ask.Hash, rec)
 		} else {
 			_, err = n.vnodes.Put(n.now(), rec)
+		}
+		if err == nil && n.fence.Judge(n.id, ask.History, o) != ring.IsOwner {
+			err = errMoved
+		}
+		if err == nil && rec.Kind == object.Delta && publish {
+			n.hub.Publish(tail.Update{Index: key, Delta: delta})
 		}
 		n.s.trace.note(n.s.now, n.at, "stores", string(rec.Key), outcome(err))
 		if err == nil {
@@ -77,7 +112,7 @@ func (n *node) appendDelta(hash uint64, rec object.Record) (event.IndexKey, inde
 	if err != nil {
 		return key, index.Row{}, err
 	}
-	_, p := n.s.agreed.History().For(true, hash, key.Epoch)
+	_, p := n.history().For(true, hash, key.Epoch)
 	v, err := n.vnodes.Vnode(p)
 	if err != nil {
 		return key, index.Row{}, err

@@ -1,13 +1,14 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"time"
 
-	"github.com/mayflydb/mayfly/internal/bucket"
+	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -42,12 +43,6 @@ type Result struct {
 	Breach *Breach       // nil: every promise was kept
 }
 
-// An Agreement is what all nodes share: here fakes, which later agree and disagree.
-type Agreement interface {
-	History() *ring.History
-	Buckets() *bucket.Set
-}
-
 // Sim is one simulation under way.
 type Sim struct {
 	queue
@@ -55,15 +50,17 @@ type Sim struct {
 	cfg   Config
 	epoch int64 // Unix seconds at which it began
 
-	agreed Agreement
-	nodes  []*node
-	byID   map[ring.NodeID]*node
-	net    network
-	model  *model
-	work   workload
-	tails  []*tailer
-	faults faults
-	dcs    []string
+	agreement *agreement
+	nodes     []*node // all there ever were
+	byID      map[ring.NodeID]*node
+	zones     int
+	net       network
+	model     *model
+	work      workload
+	tails     []*tailer
+	faults    faults
+	operator  operator
+	dcs       []string
 
 	running *task // that has the thread; nil: none
 	pending int   // requests of clients that are not over
@@ -107,18 +104,37 @@ func newSim(cfg Config) *Sim {
 	if s.rng.IntN(10) == 0 {
 		nodes = 7
 	}
-	for i := range nodes {
-		n := &node{s: s, at: i, id: nodeID(i)}
-		n.fs = newDisk()
-		s.nodes = append(s.nodes, n)
-		s.byID[n.id] = n
-	}
-	s.agreed = newAgreement(s)
-	s.net = newNetwork(nodes)
+	s.zones = 1 + s.rng.IntN(4)
 	s.model = newModel(s)
+	for range nodes {
+		s.addNode("")
+	}
+	s.agreement = newAgreement(s)
+	for _, n := range s.nodes {
+		n.store(s.agreement.doc)
+	}
 	s.faults.init(s)
+	s.operator.init(s)
 	s.work.init(s)
 	return s
+}
+
+// addNode adds a machine with an empty disk, which is a member of nothing. name is
+// its name, "" for one of its own.
+func (s *Sim) addNode(name string) *node {
+	at := len(s.nodes)
+	n := &node{s: s, at: at, id: nodeID(at), name: name, zone: fmt.Sprintf("z%d", at%s.zones), weight: 1, fs: vfs.NewMem()}
+	if n.name == "" {
+		n.name = fmt.Sprintf("n%d", at)
+	}
+	if err := errors.Join(n.fs.MkdirAll(ownDir), n.fs.SyncDir(".")); err != nil {
+		panic("sim: BUG: a new disk: " + err.Error())
+	}
+	s.nodes = append(s.nodes, n)
+	s.byID[n.id] = n
+	s.net.grow()
+	s.model.grow()
+	return n
 }
 
 // The times of a simulation: clients work, everything is healed, what is left to be
@@ -126,18 +142,21 @@ func newSim(cfg Config) *Sim {
 const (
 	startTime  = 2 * time.Second
 	settleTime = 20 * time.Second
-	mergeTime  = 90 * time.Second // in which the replicas in doubt must be complete again
-	tailTime   = 35 * time.Second // after the last put: its second is finished for all
+	restTime   = 180 * time.Second // in which changes must end, and all that must move has moved
+	mergeTime  = 90 * time.Second  // in which the replicas in doubt must be complete again
+	tailTime   = 35 * time.Second  // after the last put: its second is finished for all
 )
 
 func (s *Sim) run() {
 	for _, n := range s.nodes {
 		n.start()
 	}
+	s.agreement.rule()
 	s.runUntil(startTime)
 	s.startTails()
 	end := s.work.start()
 	s.faults.start(end)
+	s.operator.start(end)
 	s.runUntil(end)
 	s.faults.heal()
 	s.runWhile(end+callTime+time.Minute, func() bool { return s.pending > 0 })
@@ -145,13 +164,19 @@ func (s *Sim) run() {
 		s.breach("progress", "", "%d requests are not over long after their time", s.pending)
 	}
 	last := s.now
+	s.operator.finish()
 	s.runUntil(last + settleTime)
+	s.runWhile(s.now+restTime, func() bool { return s.restless() != "" })
+	if why := s.restless(); why != "" {
+		s.breach("rest", "", "all is healed, and long after the members have not come to rest: %s", why)
+	}
 	s.runWhile(s.now+mergeTime, func() bool { return s.doubts() > 0 })
 	if n := s.doubts(); n > 0 {
 		s.breach("complete", "", "all is healed, and %d slots are in doubt long after: %s", n, s.firstDoubt())
 	}
 	s.audit()
-	s.runUntil(last + tailTime)
+	s.auditPlaces()
+	s.runUntil(max(s.now, last+tailTime))
 	s.auditTails()
 }
 
@@ -209,6 +234,12 @@ func (s *Sim) upTo(d time.Duration) time.Duration { return time.Duration(s.rng.I
 
 // between returns a duration from a to b.
 func (s *Sim) between(a, b time.Duration) time.Duration { return a + s.upTo(b-a) }
+
+// members returns the nodes that the newest document has as members that take part:
+// those that clients know.
+func (s *Sim) members() []*node {
+	return slices.DeleteFunc(slices.Clone(s.nodes), func(n *node) bool { return !s.isMember(n) })
+}
 
 // upNodes returns the nodes that are up.
 func (s *Sim) upNodes() []*node {

@@ -108,17 +108,25 @@ type syncOther struct {
 // over at this end.
 func (o syncOther) ask(serve func() (take, drop func(), err error), unsent func()) error {
 	fault := errStopped
+	version := o.from.history().Version()
 	o.t.await(func(done func()) {
 		fail := func(err *object.Error) { fault = err; done() }
 		o.from.call(o.to, o.from.now().Add(mergeTimeout), func(c *outcall) {
-			take, drop, err := serve()
-			c.answer(func() {
-				if err == nil {
-					take()
+			o.to.caughtUp(o.from, version, func(refusal *object.Error) {
+				if refusal != nil {
+					unsent()
+					c.answer(func() { fail(refusal) }, nothing)
+					return
 				}
-				fault = object.AsError(err)
-				done()
-			}, drop)
+				take, drop, err := serve()
+				c.answer(func() {
+					if err == nil {
+						take()
+					}
+					fault = object.AsError(err)
+					done()
+				}, drop)
+			})
 		}, unsent, fail)
 	})
 	if fault != nil {

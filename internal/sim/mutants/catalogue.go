@@ -51,7 +51,7 @@ var mutants = []mutant{
 	},
 	{
 		"recovery drops what follows a bad record", "bitcask/recover.go",
-		"case tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord, tr == trustNothing && last:",
+		"case st.kind == holePart, tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord, tr == trustNothing && last:",
 	},
 	{
 		"merging rows loses an entry", "internal/index/merge.go",
@@ -88,5 +88,33 @@ var mutants = []mutant{
 	{
 		"merging drops a value that loses its key", "replication/merge.go",
 		"\t\t\t\tmoves = rescueToo(moves, h, i)\n", "",
+	},
+	{
+		"list before the version is adopted", "ring/settled.go",
+		"\t\tif count < min(w, len(before)) {\n", "\t\tif count < 0 {\n",
+	},
+	{
+		"complete from one peer", "replication/quorum.go",
+		"return provesAll(&p.quorums[0], p.quorums[1:], complete) || bits.OnesCount32(reached) == len(p.others)", "return reached != 0",
+	},
+	{
+		"an old voter's document is accepted", "ring/version.go",
+		"return cmp.Or(cmp.Compare(v.Era, other.Era), cmp.Compare(v.Index, other.Index))", "return cmp.Compare(v.Index, other.Index)",
+	},
+	{
+		"fixed before a member has prepared", "ring/change.go",
+		"\tif len(c.Waiting) == 0 {\n\t\tc.Phase = Fixed\n", "\tif len(c.Waiting) <= 1 {\n\t\tc.Phase = Fixed\n",
+	},
+	{
+		"a promise is not persisted", "internal/agreed/gate.go",
+		"\tif g.promise != g.persisted {\n", "\tif false {\n",
+	},
+	{
+		"a newcomer is counted complete", "replication/quorum.go",
+		"\tif len(rows) < 2 {\n", "\tif true {\n",
+	},
+	{
+		"a source is dropped early", "ring/complete.go",
+		"\t\t\tif c.From > a.From || c.Until < h.untilOf(a) {\n\t\t\t\tcontinue\n\t\t\t}\n", "",
 	},
 }
