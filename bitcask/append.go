@@ -52,7 +52,7 @@ func (l *lane) appendOp(op *putOp) error {
 		l.leadBatches(op)
 	}
 	if op.err == nil && op.sync == SyncAlways {
-		return l.syncOp(op.seg)
+		return l.syncOp(op.seg, op.number)
 	}
 	return op.err
 }
@@ -180,7 +180,10 @@ func (l *lane) writeBatch() {
 		at = l.writeFailed(seg, start+written, err)
 	}
 	seg.end.Store(at)
-	seg.syncer.wrote()
+	number := seg.syncer.wrote()
+	for _, op := range l.batch {
+		op.number = number
+	}
 	l.queueSync(seg)
 }
 

@@ -381,3 +381,24 @@ func TestSyncInFlight(t *testing.T) {
 		t.Error("a put that ended after the sync of others is not synced")
 	}
 }
+
+// A put waits for a sync that covers its own write, not for those that ended later.
+func TestSyncOwnWrite(t *testing.T) {
+	d, s := openAll(t, vfs.NewMem(), testConfig())
+	mustPut(t, s, make1(t, events.synced(SyncAlways), t0, "a", t0*1e6, nil))
+	l, err := s.lane(laneOf(events, t0, testSlot), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg, syncs := l.active, d.Stats().Syncs
+	own := seg.syncer.written.Load()
+	seg.syncer.wrote() // another's
+	if err := l.syncOp(seg, own); err != nil || d.Stats().Syncs != syncs {
+		t.Errorf("%v, %d syncs, want none", err, d.Stats().Syncs-syncs)
+	}
+	for range 2 {
+		if err := seg.sync(d); err != nil || d.Stats().Syncs != syncs+1 {
+			t.Errorf("%v, %d syncs, want one", err, d.Stats().Syncs-syncs)
+		}
+	}
+}

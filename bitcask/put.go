@@ -35,6 +35,7 @@ type putOp struct {
 	before, after *putOp // in the lane's flight
 
 	seg    *segment // where it was written
+	number uint64   // of the write, see segSyncer
 	offset int64
 	size   int64 // framed
 	err    error
@@ -317,11 +318,11 @@ func (l *lane) confirm(op *putOp) error {
 	if op.sync != SyncAlways || op.old.seg == nil {
 		return nil
 	}
-	return l.syncOp(op.old.seg)
+	return l.syncOp(op.old.seg, op.old.seg.syncer.written.Load())
 }
 
-func (l *lane) syncOp(seg *segment) error {
-	err := seg.sync(l.store.disk)
+func (l *lane) syncOp(seg *segment, upTo uint64) error {
+	err := seg.syncUpTo(l.store.disk, upTo)
 	if err == nil {
 		return nil
 	}

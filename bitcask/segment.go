@@ -70,8 +70,8 @@ type segSyncer struct {
 	failed  error // once a sync has failed, nothing unsynced can be trusted
 }
 
-// wrote counts a write that has ended; to sync it takes from here on.
-func (y *segSyncer) wrote() { y.written.Add(1) }
+// wrote counts a write that has ended, and returns its number for syncUpTo.
+func (y *segSyncer) wrote() uint64 { return y.written.Add(1) }
 
 func newSegment(id segID, p Partition) *segment {
 	name := segName(id, p)
@@ -82,9 +82,11 @@ func newSegment(id segID, p Partition) *segment {
 }
 
 // sync returns when everything is durable whose writing has ended.
-func (s *segment) sync(d *Disk) error {
+func (s *segment) sync(d *Disk) error { return s.syncUpTo(d, s.syncer.written.Load()) }
+
+// syncUpTo returns when the write with that number, and those before it, are durable.
+func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
 	y := &s.syncer
-	upTo := y.written.Load()
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	for y.synced < upTo {
