@@ -32,6 +32,7 @@ type Cluster struct {
 	stop context.CancelFunc
 	ctx  context.Context // ends with Close
 	wg   sync.WaitGroup
+	kept chan struct{} // closed when keep has returned; nil: it was not begun
 
 	closeMu sync.Mutex
 	closed  bool
@@ -67,7 +68,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 		c.stop()
 		return nil, errors.Join(err, c.shut(0))
 	}
-	c.wg.Go(c.keep)
+	c.kept = make(chan struct{})
+	go c.keep()
 	c.wg.Go(c.upkeep)
 	if err := c.becomeMember(ctx); err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
@@ -200,9 +202,7 @@ func (c *Cluster) Close(ctx context.Context) error {
 	}
 	c.resign()
 	c.stop()
-	err := c.shut(farewell)
-	c.wg.Wait()
-	return err
+	return c.shut(farewell)
 }
 
 // enter lets a caller in, who is waited for by Close until it has called c.wg.Done.
@@ -230,10 +230,13 @@ func (c *Cluster) shut(farewell time.Duration) error {
 	if c.gossip != nil {
 		faults = append(faults, c.gossip.close(farewell))
 	}
-	c.wg.Wait() // the keeper may be changing the era
+	if c.kept != nil {
+		<-c.kept // it may be changing the era
+	}
 	if q := c.era(); q != nil {
 		faults = append(faults, q.close())
 	}
+	c.wg.Wait() // what waited for Raft waits no more
 	if c.release != nil {
 		c.release()
 	}

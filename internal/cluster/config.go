@@ -60,6 +60,8 @@ type Config struct {
 	// one in its place; default 5 min.
 	ReplaceVoterAfter time.Duration
 	Timing            Timing
+
+	snapshotEvery uint64 // entries of the log; tests make it small
 }
 
 // A Disk is one data directory.

@@ -70,6 +70,7 @@ const keepRetry = 2 * time.Second
 // keep puts documents on disk and shows them, until the cluster ends. It alone
 // changes the era.
 func (c *Cluster) keep() {
+	defer close(c.kept)
 	var retry <-chan time.Time
 	for {
 		select {

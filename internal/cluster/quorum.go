@@ -247,6 +247,9 @@ func raftConfig(cfg Config, log logID, lines *lineLog) *raft.Config {
 	rc.LeaderLeaseTimeout = cfg.Timing.Election / 2
 	rc.CommitTimeout = cfg.Timing.Commit
 	rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs = snapshotThreshold, snapshotInterval, trailingEntries
+	if n := cfg.snapshotEvery; n > 0 {
+		rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs = n, cfg.Timing.Upkeep, 1
+	}
 	rc.ShutdownOnRemove = false // it is a server again when the leader has seen that it is here
 	rc.NoLegacyTelemetry = true
 	rc.LogOutput, rc.LogLevel = lines, "INFO"
