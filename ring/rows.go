@@ -68,7 +68,7 @@ func (h *History) PlainRows(p Partition) []Row {
 		first--
 	}
 	var rows []Row
-	if h.entries[0].from > 0 && slices.ContainsFunc(newcomers, func(id NodeID) bool { return h.alwaysOwned(id, p) }) {
+	if h.entries[0].from > 0 && !h.fewer() && slices.ContainsFunc(newcomers, func(id NodeID) bool { return h.alwaysOwned(id, p) }) {
 		rows = append(rows, Row{}) // it took a place in a ring that was trimmed
 	}
 	for i, e := range h.entries[first:] {
@@ -131,6 +131,16 @@ func (h *History) madeUpFor(entry int, p Partition, asked []NodeID) bool {
 func (h *History) ownsPlain(entry int, id NodeID, p Partition) bool {
 	r := h.entries[entry].ring
 	return r.bits == p.Bits && slices.Contains(r.row(p.Prefix), id)
+}
+
+// fewer reports whether a ring has fewer owners than the one before.
+func (h *History) fewer() bool {
+	for i := 1; i < len(h.entries); i++ {
+		if h.entries[i].ring.n < h.entries[i-1].ring.n {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *History) alwaysOwned(id NodeID, p Partition) bool {
