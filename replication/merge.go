@@ -100,8 +100,8 @@ const PageEnd = uint64(1) << 32
 // before the walk: if those that suffice by the rule sum up to the same as side 0
 // nothing is walked. So a merge that was cut short goes on where it was. After a
 // walk that brought something they are compared again; if they differ in minutes
-// that have settled the lane is walked again, until they agree or there was
-// nothing left to bring.
+// that have settled the lane is walked again, until they agree or a walk has
+// changed nothing on side 0.
 //
 // # Two bodies
 //
@@ -118,8 +118,9 @@ type Merge struct {
 	digests      bool  // they are compared
 	since, until int64 // the minutes of which they are, and those that have settled
 	walks        int
-	pulled       uint64 // before the present walk
-	summing      bool   // digests were asked for
+	pulled       uint64         // before the present walk
+	summing      bool           // digests were asked for
+	own          []MinuteDigest // side 0's, when they were asked for last
 
 	from    uint64
 	cover   uint64

@@ -1,12 +1,14 @@
 package replication
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 // A mergeScript answers a Merge from words, one for each owner after side 0:
@@ -27,16 +29,18 @@ type mergeScript struct {
 	log      []string
 	prepared *object.Error // what Prepare answers
 	fail     map[string]*object.Error
+
+	self    string         // the word of side 0; default c
+	more    func(walk int) // called before each walk but the first: something is put meanwhile
+	sums    int            // digests side 0 was asked for
+	horizon int64
 }
 
 var down = object.Errorf(object.CodeUnavailable, object.NotDone, "down")
 
 func (s *mergeScript) page(a MergeAction) MergeEvent {
 	ev := MergeEvent{Kind: PageCame, Owner: a.Owner}
-	word := "c"
-	if a.Owner > 0 {
-		word = s.words[a.Owner-1]
-	}
+	word := s.word(a.Owner)
 	at := word[min(s.asked[a.Owner], len(word)-1)]
 	s.asked[a.Owner]++
 	if at == 'd' {
@@ -53,6 +57,41 @@ func (s *mergeScript) page(a MergeAction) MergeEvent {
 		}
 	}
 	slices.SortFunc(ev.Page.Items, func(a, b Item) int { return int(a.Position) - int(b.Position) })
+	return ev
+}
+
+func (s *mergeScript) word(side int) string {
+	if side > 0 {
+		return s.words[side-1]
+	}
+	return cmp.Or(s.self, "c")
+}
+
+// digest sums up what a side has, minute 0 for each even stamp and 1 for odd ones.
+func (s *mergeScript) digest(a MergeAction) MergeEvent {
+	ev := MergeEvent{Kind: DigestCame, Owner: a.Owner}
+	if a.Owner == 0 {
+		if s.sums++; s.sums > 1 && s.more != nil {
+			s.more(s.sums - 1)
+		}
+	}
+	if s.word(a.Owner) == "d" {
+		ev.Err = down
+		return ev
+	}
+	ev.Digest = LaneDigest{Complete: s.word(a.Owner)[0] == 'c', Horizon: int64(a.Owner)}
+	for minute := range int64(2) {
+		m := MinuteDigest{Minute: minute}
+		for key, item := range s.items[a.Owner] {
+			if item.Version.TimestampMicros%2 == minute {
+				m.Count++
+				m.Digest.Add(ring.Hash("t", "b", key), item.Version)
+			}
+		}
+		if m.Count > 0 {
+			ev.Digest.Minutes = append(ev.Digest.Minutes, m)
+		}
+	}
 	return ev
 }
 
@@ -76,6 +115,9 @@ func (s *mergeScript) run() MergeResult {
 			return a.Result
 		case AskPage:
 			ev = s.page(a)
+		case AskDigest:
+			ev = s.digest(a)
+			s.log = append(s.log, fmt.Sprint("sum ", a.Owner))
 		case FetchRecord:
 			ev.Kind = Fetched
 			if ev.Err = s.fail[fmt.Sprint("fetch ", a.Owner)]; ev.Err == nil {
@@ -102,6 +144,7 @@ func (s *mergeScript) run() MergeResult {
 			s.log = append(s.log, fmt.Sprint("owe ", a.Owner, " ", a.Item.Key))
 			continue
 		case Prepare:
+			s.horizon = a.Horizon
 			ev.Kind, ev.Err = Prepared, s.prepared
 			s.log = append(s.log, "prepare")
 		}
@@ -148,6 +191,120 @@ func TestMergeRule(t *testing.T) {
 			}
 			if slices.Contains(s.log, "prepare") != c.regained {
 				t.Errorf("it was made durable, or not: %v", s.log)
+			}
+		})
+	}
+}
+
+// newcomerParty is that of a newcomer in the place of a source, side 3, beside two
+// other owners; w is 2.
+var newcomerParty = party{
+	others: make([]ring.NodeID, 3), owners: 0b0110, chain: 0b1000, member: true, owner: true,
+	quorums: []Quorum{{Members: 0b0110, R: 2, Need: 2}, {Members: 0b1110, R: 2, Need: 2}},
+}
+
+// TestMergeOfNewcomer: what a newcomer may say, by what it, the other owners and the
+// source were.
+func TestMergeOfNewcomer(t *testing.T) {
+	for _, c := range []struct {
+		claim               string
+		self, others        string // two owners, and the source
+		regained, takenOver bool
+	}{
+		{"two complete owners", "c", "c c d", true, true},
+		{"the frozen source, which is complete", "c", "d d c", false, true},
+		{"the source is not complete", "c", "c d i", false, false},
+		{"one owner alone", "c", "c d d", false, false},
+		{"the source, and the newcomer lost something itself", "i", "c d c", false, false},
+		{"two complete owners make up for what it lost", "i", "c c d", true, true},
+		{"all are there, and incomplete", "i", "i i i", true, true},
+		{"all are there but an incomplete owner", "c", "d i i", false, false},
+		{"the source stops vouching half-way", "c", "d c ci", false, false},
+		{"the source is lost half-way", "c", "c d cd", false, false},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			s := mergeScript{t: t, m: newMerge(newcomerParty, false, false), words: strings.Fields(c.others), self: c.self}
+			r := s.run()
+			if r.Regained != c.regained || r.TakenOver != c.takenOver || (r.Err == nil) != c.takenOver {
+				t.Errorf("regained %v, taken over %v, %v", r.Regained, r.TakenOver, r.Err)
+			}
+			if slices.Contains(s.log, "prepare") != c.takenOver {
+				t.Errorf("it was made durable, or not: %v", s.log)
+			}
+		})
+	}
+}
+
+// TestMergeGivesSourcesNothing: what they have is taken, a value that loses its key
+// rescued; they get nothing.
+func TestMergeGivesSourcesNothing(t *testing.T) {
+	s := mergeScript{t: t, m: newMerge(newcomerParty, false, true), words: []string{"c", "c", "c"}}
+	s.items = []map[string]Item{
+		{}, itemsOf(testItem("a", 1, 5, 1), testItem("two", 3, 9, 9)), itemsOf(testItem("two", 3, 9, 9)),
+		itemsOf(testItem("b", 2, 5, 1), testItem("two", 3, 4, 4)),
+	}
+	r := s.run()
+	if !r.TakenOver || len(s.items[0]) != 3 || len(s.items[1]) != 3 || len(s.items[2]) != 3 || len(s.items[3]) != 2 || r.Rescued != 1 {
+		t.Errorf("%+v, %v: %v", r, s.items, s.log)
+	}
+	rows := mergeScript{t: t, m: newMerge(newcomerParty, true, false), words: []string{"c", "c", "c"}}
+	row := Item{Position: 1, Key: "row", Row: object.Digest{Hi: 1}}
+	rows.items = []map[string]Item{{}, {}, {}, itemsOf(row)}
+	if r := rows.run(); !r.TakenOver || len(rows.items[0])+len(rows.items[1])+len(rows.items[2]) != 3 || slices.Contains(rows.log, "give 3 row") {
+		t.Errorf("%+v: %v", r, rows.log)
+	}
+}
+
+// TestMergeComparesDigests: what is equal is not walked, what was walked is verified.
+func TestMergeComparesDigests(t *testing.T) {
+	all := func() map[string]Item { return itemsOf(testItem("a", 1, 4, 1), testItem("b", 1<<31+1, 5, 1)) }
+	for _, c := range []struct {
+		claim             string
+		self, others      string
+		items             [4]map[string]Item // nil: all
+		more              bool               // something that has settled appears before each walk
+		skipped, verified bool
+		sums, walks       int
+		takenOver         bool
+	}{
+		{"all are equal", "c", "c c c", [4]map[string]Item{}, false, true, true, 1, 0, true},
+		{"two complete owners are equal", "c", "c c d", [4]map[string]Item{}, false, true, true, 1, 0, true},
+		{"they are equal, and the source has less", "c", "c c c", [4]map[string]Item{3: {}}, false, true, true, 1, 0, true},
+		{"the source is equal, an owner has more", "c", "d d c", [4]map[string]Item{}, false, true, true, 1, 0, true},
+		{"one owner is equal and the other away", "c", "c d d", [4]map[string]Item{}, false, false, false, 1, 0, false},
+		{"equal ones that vouch for nothing: all", "c", "i i i", [4]map[string]Item{}, false, true, true, 1, 0, true},
+		{"one of these is not equal", "c", "i i i", [4]map[string]Item{1: {}}, false, false, true, 1, 1, true},
+		{"the newcomer has nothing", "c", "c c c", [4]map[string]Item{0: {}}, false, false, true, 2, 1, true},
+		{"the newcomer has nothing, one owner is away", "c", "d c c", [4]map[string]Item{0: {}}, false, false, true, 2, 1, true},
+		{"the newcomer has more than the source", "c", "d d c", [4]map[string]Item{3: itemsOf(testItem("c", 2, 4, 1))}, false, false, true, 2, 2, true},
+		{"something comes all the time", "c", "c d c", [4]map[string]Item{0: {}}, true, false, false, 4, 3, true},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			m := newMerge(newcomerParty, false, false)
+			m.compareDigests(0, 1) // odd stamps have not settled
+			s := mergeScript{t: t, m: m, words: strings.Fields(c.others), self: c.self}
+			for _, items := range c.items {
+				if items == nil {
+					items = all()
+				}
+				s.items = append(s.items, items)
+			}
+			if c.more {
+				s.more = func(walk int) {
+					item := testItem(fmt.Sprint("more", walk), uint64(walk), int64(100+2*walk), 1)
+					s.items[0][item.Key], s.items[1][item.Key] = item, testItem(item.Key, item.Position, 200, 1)
+				}
+			}
+			r := s.run()
+			walks := 0
+			if s.asked[0] > 0 {
+				walks = s.asked[0] / 2
+			}
+			if r.Skipped != c.skipped || r.Verified != c.verified || s.sums != c.sums || walks != c.walks || r.TakenOver != c.takenOver {
+				t.Errorf("%+v, %d sums, %d walks: %v", r, s.sums, walks, s.log)
+			}
+			if r.Skipped && (s.horizon == 0 || s.log[len(s.log)-1] != "prepare") {
+				t.Errorf("skipped without taking over the horizon and syncing: %v", s.log)
 			}
 		})
 	}

@@ -1,8 +1,8 @@
 package replication
 
 import (
-	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -17,7 +17,6 @@ import (
 type duty struct {
 	what     ring.Completion
 	since    ring.Version // of the history in which it was first seen
-	seen     time.Time    // when
 	under    ring.Version // of the history under which the first of it was merged
 	merged   map[Lane]bool
 	done     bool
@@ -31,56 +30,54 @@ const reportAgain = 10 * time.Second
 // maxReported bounds how many are brought to agreement at once.
 const maxReported = 256
 
-// noteDuties keeps up with the history.
+// A dutyBook is what this node is a newcomer of, by the last history that was
+// looked at.
+type dutyBook struct {
+	history *ring.History
+	oldest  int64
+	of      map[ring.Partition][]*duty // each newest slots first, plain data last
+}
+
+// noteDuties keeps up with the history. A duty that is in the new one as well goes
+// on where it was.
 func (m *Merger) noteDuties(h *ring.History) {
-	if m.cfg.Completed == nil {
+	book := &m.duties
+	if m.cfg.Completed == nil || book.history == h && book.oldest == m.held.oldest {
 		return
 	}
-	present := make(map[ring.Completion]bool)
+	known := make(map[ring.Completion]*duty)
+	for d := range book.all() {
+		known[d.what] = d
+	}
+	*book = dutyBook{h, m.held.oldest, make(map[ring.Partition][]*duty)}
 	for _, c := range h.Duties(m.cfg.Self) {
 		if !c.Plain && c.Until <= m.held.oldest {
 			continue // it has expired
 		}
-		present[c] = true
-		if m.duties[c] == nil {
-			m.duties[c] = &duty{what: c, since: h.Version(), seen: m.cfg.Now(), merged: make(map[Lane]bool)}
+		d := known[c]
+		if d == nil {
+			d = &duty{what: c, since: h.Version(), merged: make(map[Lane]bool)}
+		}
+		book.of[c.Partition] = append(book.of[c.Partition], d)
+	}
+}
+
+// all yields the duties, in the order of their partitions.
+func (b *dutyBook) all() iter.Seq[*duty] {
+	return func(yield func(*duty) bool) {
+		for _, p := range slices.SortedFunc(maps.Keys(b.of), ring.Partition.Compare) {
+			for _, d := range b.of[p] {
+				if !yield(d) {
+					return
+				}
+			}
 		}
 	}
-	maps.DeleteFunc(m.duties, func(c ring.Completion, _ *duty) bool { return !present[c] })
 }
 
 // hasDuty reports whether a partition has a duty that is not done.
 func (m *Merger) hasDuty(p ring.Partition) bool {
-	for c, d := range m.duties {
-		if c.Partition == p && !d.done {
-			return true
-		}
-	}
-	return false
-}
-
-// dutiesOf returns the duties of a partition that are not done, newest slots first,
-// plain data last.
-func (m *Merger) dutiesOf(p ring.Partition) (all []*duty) {
-	for c, d := range m.duties {
-		if c.Partition == p && !d.done {
-			all = append(all, d)
-		}
-	}
-	slices.SortFunc(all, func(a, b *duty) int {
-		return cmp.Or(compareBools(a.what.Plain, b.what.Plain), cmp.Compare(b.what.Until, a.what.Until), cmp.Compare(b.what.From, a.what.From))
-	})
-	return all
-}
-
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	return slices.ContainsFunc(m.duties.of[p], func(d *duty) bool { return !d.done })
 }
 
 // takeOver does some of a duty: slots that are not merged yet, newest first, and
@@ -137,16 +134,16 @@ func (m *Merger) takeOver(ctx context.Context, view *MergeView, d *duty, w *part
 	d.done, w.did = true, true
 }
 
-// dutyIsRipe reports whether all that was put under the histories before is over:
-// here, and on those that were reached. What they have of it is final.
+// dutyIsRipe reports whether all that was put under the histories before is over on
+// those that were reached. What they have of it is final.
 func (m *Merger) dutyIsRipe(view *MergeView, d *duty) bool {
 	now := m.cfg.Now()
-	ripe := now.Sub(d.seen) >= m.cfg.Grace
 	for id := range view.Others {
-		since, heard := m.heard.since(id, d.since)
-		ripe = ripe && heard && now.Sub(since) >= m.cfg.Grace
+		if since, heard := m.heard.since(id, d.since); !heard || now.Sub(since) < m.cfg.Grace {
+			return false
+		}
 	}
-	return ripe
+	return true
 }
 
 // moving reports whether things may be put into a lane all the time, so that no two
@@ -159,36 +156,34 @@ func (m *Merger) moving(view *MergeView, lane Lane) bool {
 // reportDone brings to agreement what was done.
 func (m *Merger) reportDone(ctx context.Context) (reported, waits bool) {
 	now := m.cfg.Now()
-	var done []ring.Completion
-	var under ring.Version
-	for c, d := range m.duties {
-		if !d.done || !d.reported.IsZero() && now.Sub(d.reported) < reportAgain {
-			continue
+	var done []*duty
+	for d := range m.duties.all() {
+		if d.done && (d.reported.IsZero() || now.Sub(d.reported) >= reportAgain) {
+			done = append(done, d)
 		}
-		if len(done) == 0 || d.under.Before(under) {
-			under = d.under
-		}
-		done = append(done, c)
 	}
-	if len(done) == 0 {
+	switch {
+	case len(done) == 0:
 		return false, false
-	}
-	if now.Before(m.report.at) {
+	case now.Before(m.report.at):
 		return false, true
 	}
-	slices.SortFunc(done, func(a, b ring.Completion) int {
-		return cmp.Or(compareBools(a.Plain, b.Plain), a.Partition.Compare(b.Partition), cmp.Compare(a.From, b.From), cmp.Compare(a.Until, b.Until))
-	})
 	done = done[:min(len(done), maxReported)]
+	under, what := done[0].under, make([]ring.Completion, len(done))
+	for i, d := range done {
+		what[i] = d.what
+		if d.under.Before(under) {
+			under = d.under
+		}
+	}
 	timed, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
-	err := m.cfg.Completed(timed, under, done)
+	err := m.cfg.Completed(timed, under, what)
 	cancel()
 	if err != nil {
 		m.counters.completionsFailed.Add(1)
 		again := object.AsError(err).Code == object.CodeWrongOwner
-		for _, c := range done {
+		for _, d := range done {
 			if again { // what was merged before may not be all any more
-				d := m.duties[c]
 				d.done, d.under, d.merged = false, ring.Version{}, make(map[Lane]bool)
 			}
 		}
@@ -199,8 +194,8 @@ func (m *Merger) reportDone(ctx context.Context) (reported, waits bool) {
 	}
 	m.report = retry{}
 	m.counters.completions.Add(uint64(len(done)))
-	for _, c := range done {
-		m.duties[c].reported = now
+	for _, d := range done {
+		d.reported = now
 	}
 	m.cfg.Log.Info("this node has everything of what it took over", "completions", len(done))
 	return true, false

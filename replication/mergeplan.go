@@ -302,7 +302,20 @@ func (v *MergeView) party(props *bucket.Properties, slot int64) party {
 		return party{quorums: make([]Quorum, 1)} // the slot has other partitions
 	}
 	c := castOf(v.History, props, v.Partition, slot)
-	return c.partyOf(v.Self)
+	p := c.partyOf(v.Self)
+	p.never = !props.Timed && c.earlier != nil && v.otherSizes()
+	return p
+}
+
+// otherSizes reports whether some ring has partitions of another size. Plain data is
+// not handed over between such.
+func (v *MergeView) otherSizes() bool {
+	for _, r := range v.History.All() {
+		if r.Bits() != v.Partition.Bits {
+			return true
+		}
+	}
+	return false
 }
 
 // concerns reports whether this node is owner or source of a lane.

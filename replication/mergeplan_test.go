@@ -176,3 +176,43 @@ func TestFailedSlotIsNotVouchedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanAcrossRings: what is vouched for goes back over the slots of each ring only
+// if enough of its owners vouch for them.
+func TestPlanAcrossRings(t *testing.T) {
+	h := testHistory(t, 1, 0, 1, 2)
+	self := nodeID(0)
+	var nodes []ring.Node
+	for _, i := range []int{0, 3, 4} {
+		nodes = append(nodes, ring.Node{ID: nodeID(i), Name: fmt.Sprint("n", i), Weight: 1})
+	}
+	r, _, err := ring.Claim(nodes, 0, 3, h.Newest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = h.Append(ring.Version{Index: 2}, 10, r); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = h.Complete(ring.Version{Index: 3}, ring.Completion{Node: nodeID(3), Plain: true}, ring.Completion{Node: nodeID(4), Plain: true}); err != nil {
+		t.Fatal(err)
+	}
+	older, newer := survey(0, true, false, 5), survey(0, true, false, 12)
+	late := survey(11, true, false, 12)
+	for _, c := range []struct {
+		claim  string
+		others map[ring.NodeID]*Survey
+		want   string
+	}{
+		{"all are there", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(2): &older, nodeID(3): &newer, nodeID(4): &newer}, "events@12, vouch 12 true; events@5, vouch 5 true; vouch 0 true"},
+		{"those of the older ring are away", map[ring.NodeID]*Survey{nodeID(3): &newer, nodeID(4): &newer}, "events@12, vouch 12 true"},
+		{"those of the newer ring are away", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(2): &older}, ""},
+		{"one of the newer ring is away", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(2): &older, nodeID(3): &newer}, ""},
+		{"one of the newer ring is away, the other vouches from later on", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(2): &older, nodeID(3): &late}, ""},
+		{"one of the older ring is away", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(3): &newer, nodeID(4): &newer}, "events@12, vouch 12 true"},
+	} {
+		v := &MergeView{Self: self, History: h, Own: survey(20, true, false), Others: c.others, Buckets: bucket.DefaultSet()}
+		if got := describe(v.Plan()); got != c.want {
+			t.Errorf("%s: plan %q, want %q", c.claim, got, c.want)
+		}
+	}
+}

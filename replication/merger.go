@@ -134,7 +134,7 @@ type Merger struct {
 	unpaid   map[ring.NodeID]retry        // nodes that could not be given what they are owed; Round's
 	doubts   map[seenDoubt]time.Time      // the same of doubts, which come at any time; Round's
 	held     heldParts                    // Round's
-	duties   map[ring.Completion]*duty    // Round's
+	duties   dutyBook                     // Round's
 	heard    hearsay                      // Round's
 	toGet    map[ring.Partition]int64     // lanes not merged yet, as far as known; Round's
 	report   retry                        // of what could not be brought to agreement; Round's
@@ -154,7 +154,7 @@ func NewMerger(cfg MergerConfig) *Merger {
 	m := &Merger{
 		cfg: cfg.withDefaults(), seen: make(map[ring.Partition]time.Time), doubts: make(map[seenDoubt]time.Time),
 		retries: make(map[ring.Partition]retry), unpaid: make(map[ring.NodeID]retry),
-		duties: make(map[ring.Completion]*duty), heard: make(hearsay), toGet: make(map[ring.Partition]int64),
+		heard: make(hearsay), toGet: make(map[ring.Partition]int64),
 	}
 	m.SetBytesPerSecond(m.cfg.BytesPerSecond)
 	return m
@@ -331,11 +331,13 @@ func (m *Merger) partition(ctx context.Context, h *ring.History, p ring.Partitio
 	if m.cfg.Own.InDoubt(p) && m.ripe(view) {
 		m.plan(ctx, view, &w, sum)
 	}
-	for _, d := range m.dutiesOf(p) {
+	for _, d := range m.duties.of[p] {
 		if ctx.Err() != nil {
 			return mergedNone
 		}
-		m.takeOver(ctx, view, d, &w, sum)
+		if !d.done {
+			m.takeOver(ctx, view, d, &w, sum)
+		}
 	}
 	if ctx.Err() != nil {
 		return mergedNone
@@ -492,13 +494,20 @@ func (m *Merger) task(ctx context.Context, view *MergeView, t *MergeTask, mayVou
 var errNotRegained = &object.Error{Code: object.CodeUnknown, Outcome: object.NotDone,
 	Message: "too few other owners are complete for what this node lost itself"}
 
+// errOtherSizes: plain data would have to move between partitions.
+var errOtherSizes = &object.Error{Code: object.CodeUnsupported, Outcome: object.NotDone,
+	Message: "plain data cannot be taken over between rings of different numbers of partitions: give the newest ring as many as those before"}
+
 // laneOf merges one lane with those who own it, and the sources. mine is false if
 // this node is none of them.
 func (m *Merger) laneOf(ctx context.Context, view *MergeView, lane Lane, sum *roundSum) (res MergeResult, mine bool) {
 	props := view.Buckets.Lookup(lane.Type, lane.Bucket)
 	p := view.party(&props, lane.Slot)
-	if !p.member {
+	switch {
+	case !p.member:
 		return MergeResult{}, false
+	case p.never:
+		return MergeResult{Err: errOtherSizes}, true
 	}
 	sides := []Syncer{m.cfg.Own}
 	for _, id := range p.others {

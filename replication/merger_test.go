@@ -55,18 +55,29 @@ type syncWorld struct {
 	history *ring.History
 	nodes   []*syncNode // in the order of preference
 	ops     int
+	digests int // asked for
 	crashAt int // the op that, with all after it, is not done; 0: never
 	now     time.Time
 	owed    *Owed
 	rescued map[string]bool
+
+	completed func(under ring.Version, done []ring.Completion) error // nil: there are no newcomers
 }
 
 var errCrashed = object.Errorf(object.CodeStopping, object.NotDone, "crashed")
 
-func newSyncWorld(t *testing.T) *syncWorld {
+func newSyncWorld(t *testing.T) *syncWorld { return newSyncWorldOf(t, 3) }
+
+// newSyncWorldOf is newSyncWorld with more nodes, which own nothing at first.
+func newSyncWorldOf(t *testing.T, nodes int) *syncWorld {
 	w := &syncWorld{t: t, history: testHistory(t, 1, 0, 1, 2), now: time.Unix(36_000_000, 0), owed: NewOwed(100, 10_000, 10), rescued: map[string]bool{}}
-	for _, id := range w.history.Newest().Owners(ring.Partition{}) {
+	ids := slices.Clone(w.history.Newest().Owners(ring.Partition{}))
+	for i := len(ids); i < nodes; i++ {
+		ids = append(ids, nodeID(i))
+	}
+	for _, id := range ids {
 		n := &syncNode{world: w, id: id, syncState: syncState{lanes: map[Lane]map[string][]byte{}, plain: true, horizons: map[string]int64{}}}
+		n.disk = n.syncState.clone()
 		w.nodes = append(w.nodes, n)
 	}
 	return w
@@ -153,6 +164,11 @@ func (n *syncNode) Survey(context.Context, ring.Partition) (Survey, error) {
 	for _, d := range n.doubts {
 		s.All = s.All || d.All
 	}
+	for name := range n.horizons {
+		if id := [2]string{bucket.DefaultType, name}; slots[id] == nil {
+			s.Buckets = append(s.Buckets, SurveyedBucket{Type: id[0], Name: id[1], Timed: true, Horizon: n.horizons[name]})
+		}
+	}
 	for id, all := range slots {
 		slices.Sort(all)
 		s.Buckets = append(s.Buckets, SurveyedBucket{Type: id[0], Name: id[1], Timed: all[0] >= 0, Horizon: n.horizons[id[1]], Slots: all})
@@ -200,6 +216,7 @@ func (n *syncNode) Digest(_ context.Context, l Lane) (LaneDigest, error) {
 	if err := n.op(); err != nil {
 		return LaneDigest{}, err
 	}
+	n.world.digests++
 	d := LaneDigest{Complete: n.complete(l), Horizon: n.horizons[l.Bucket]}
 	minutes := map[int64]MinuteDigest{}
 	for key, b := range n.lanes[l] {
@@ -305,7 +322,7 @@ func (n *syncNode) Vouch(_ ring.Partition, since int64, plain bool) error {
 // merger returns the merger of a node.
 func (w *syncWorld) merger(i int) *Merger {
 	set := bucket.DefaultSet()
-	return NewMerger(MergerConfig{
+	cfg := MergerConfig{
 		Self: w.nodes[i].id, History: func() *ring.History { return w.history }, Buckets: func() *bucket.Set { return set },
 		Own: w.nodes[i], Owed: w.owed, Now: func() time.Time { return w.now },
 		Other: func(id ring.NodeID) Syncer {
@@ -323,7 +340,16 @@ func (w *syncWorld) merger(i int) *Merger {
 			w.rescued[string(rec.Value())] = true
 			return nil
 		},
-	})
+	}
+	if w.completed != nil {
+		cfg.Completed = func(_ context.Context, under ring.Version, done []ring.Completion) error {
+			if err := w.nodes[i].op(); err != nil {
+				return err
+			}
+			return w.completed(under, done)
+		}
+	}
+	return NewMerger(cfg)
 }
 
 // rounds makes a round of a merger, and after the grace as many as get anything
@@ -428,7 +454,7 @@ func TestMergerBringsBack(t *testing.T) {
 // vouches for more than it has on its disk; and the next run completes it.
 func TestMergerAtEveryCrash(t *testing.T) {
 	for _, doubt := range []string{"wiped", "one slot", "everything"} {
-		for at := 1; ; at++ {
+		for at := 1; ; at += crashStride {
 			w := newSyncWorld(t)
 			w.fill("all", 1, 2)
 			n := w.nodes[0]

@@ -3,3 +3,6 @@
 package replication
 
 const raceBuild = false
+
+// crashStride is by how many operations crashes are apart.
+const crashStride = 1

@@ -163,6 +163,7 @@ type party struct {
 	chain   uint32        // the sides that had this node's place before it; 0: not to be had, or nobody
 	member  bool          // this node is an owner, or a source
 	owner   bool
+	never   bool // whatever they say: what was acknowledged before is in other partitions
 }
 
 // partyOf returns the party of a node.
@@ -211,12 +212,12 @@ func (c *cast) partyOf(self ring.NodeID) party {
 // tells that side 0 lost nothing of what it acknowledged itself. Side 0 then has
 // what its predecessors could have acknowledged.
 func (p *party) suffices(reached, complete uint32, own bool) bool {
-	return p.regains(reached, complete) || own && p.chain != 0 && complete&p.chain == p.chain
+	return p.regains(reached, complete) || own && !p.never && p.chain != 0 && complete&p.chain == p.chain
 }
 
 // regains is the rule for who lost something that it may have acknowledged
 // itself: complete others that include one that has whatever was acknowledged
 // under any row, or all others.
 func (p *party) regains(reached, complete uint32) bool {
-	return provesAll(&p.quorums[0], p.quorums[1:], complete) || bits.OnesCount32(reached) == len(p.others)
+	return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || bits.OnesCount32(reached) == len(p.others))
 }

@@ -342,7 +342,7 @@ func TestProofsSeeWhatWasAcknowledged(t *testing.T) {
 	counts := map[string]int{}
 	seeds := uint64(1500)
 	if testing.Short() || raceBuild {
-		seeds = 200
+		seeds = 80
 	}
 	for seed := range seeds {
 		w := newRowWorld(t, seed)
@@ -353,7 +353,7 @@ func TestProofsSeeWhatWasAcknowledged(t *testing.T) {
 	}
 	t.Log(counts)
 	for _, want := range []string{"with newcomers", "proofs", "completed", "rings", "left", "lost", "filled"} {
-		if counts[want] < 100 {
+		if counts[want] < 50 {
 			t.Errorf("only %d %s: the test does not try it", counts[want], want)
 		}
 	}

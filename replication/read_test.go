@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -111,6 +112,140 @@ func TestRead(t *testing.T) {
 		if !slices.Equal(mends, c.mends) {
 			t.Errorf("%s: mended %v, want %v", c.claim, mends, c.mends)
 		}
+	}
+}
+
+// TestReadWithNewcomer: D (0) took the place of the source A (3) beside B (1) and C
+// (2), w=2. An absence takes B and C, or one of them with both A and D.
+func TestReadWithNewcomer(t *testing.T) {
+	const d, b, c, a = 0, 1, 2, 3
+	earlier := []Quorum{{Members: 1<<b | 1<<c | 1<<a, R: 2, Need: 2}}
+	for _, test := range []struct {
+		claim     string
+		writeOnce bool
+		answers   map[int]ReadAnswer // by owner or source; others are down
+		asked     []int              // in order
+		code      object.Code        // 0: found
+	}{
+		{"both other owners say absent: nobody else is asked", true, map[int]ReadAnswer{b: nothing, c: nothing, d: nothing, a: nothing}, []int{b, c}, object.CodeAbsent},
+		{"one owner, the newcomer and the source", true, map[int]ReadAnswer{b: nothing, d: nothing, a: nothing}, []int{b, c, d, a}, object.CodeAbsent},
+		{"one owner and the newcomer prove nothing", true, map[int]ReadAnswer{b: nothing, d: nothing}, []int{b, c, d, a}, object.CodeUnknown},
+		{"one owner and the source prove nothing", true, map[int]ReadAnswer{b: nothing, a: nothing}, []int{b, c, d, a}, object.CodeUnknown},
+		{"the newcomer and the source prove nothing", true, map[int]ReadAnswer{d: nothing, a: nothing}, []int{b, c, d, a}, object.CodeUnknown},
+		{"a source that lost something does not count", true, map[int]ReadAnswer{b: nothing, d: nothing, a: amnesia}, []int{b, c, d, a}, object.CodeUnknown},
+		{"a newcomer that lost something does not count", true, map[int]ReadAnswer{b: nothing, d: amnesia, a: nothing}, []int{b, c, d, a}, object.CodeUnknown},
+		{"only the source has it", true, map[int]ReadAnswer{b: nothing, d: nothing, a: body1}, []int{b, c, d, a}, 0},
+		{"only the newcomer has it", true, map[int]ReadAnswer{b: nothing, d: body1, a: nothing}, []int{b, c, d, a}, 0},
+		{"an owner and the source have it, written once", true, map[int]ReadAnswer{b: body1, a: body1}, []int{b, c, d, a}, 0},
+		{"the source and a newcomer that lost something have it, written once", true, map[int]ReadAnswer{a: body1, d: bodyNewcom}, []int{b, c, d, a}, 0},
+		{"one has it, and nobody else is there", true, map[int]ReadAnswer{a: body1}, []int{b, c, d, a}, object.CodeUnknown},
+		{"the newest version of all rows counts", false, map[int]ReadAnswer{b: body1, d: body1, a: body2}, []int{b, c, d, a}, 0},
+		{"a version that may be old is not the answer", false, map[int]ReadAnswer{b: body1, a: body1}, []int{b, c, d, a}, object.CodeUnknown},
+		{"expired says the source", true, map[int]ReadAnswer{b: nothing, d: nothing, a: gone}, []int{b, c, d, a}, object.CodeExpired},
+	} {
+		t.Run(test.claim, func(t *testing.T) {
+			s := NewRead(3, 2, 2, test.writeOnce, []int{b, c, d}).With(1, earlier)
+			queue := s.Step(ReadEvent{Kind: Begin}, nil)
+			var asked []int
+			var reply ReadAction
+			for len(queue) > 0 {
+				act := queue[0]
+				queue = queue[1:]
+				switch act.Kind {
+				case AskBody, AskHead:
+					if !slices.Contains(asked, act.Owner) {
+						asked = append(asked, act.Owner)
+					}
+					answer, up := test.answers[act.Owner]
+					if !up {
+						answer = broken
+					}
+					if answer.Status == Found {
+						answer.Body = act.Kind == AskBody
+					}
+					queue = s.Step(got(act.Owner, answer), queue)
+				case Mend:
+					if act.Owner == a {
+						t.Error("a source is mended")
+					}
+				default:
+					reply = act
+				}
+			}
+			code := object.Code(0)
+			if reply.Kind == ReplyError {
+				code = reply.Err.Code
+			} else if reply.Kind != ReplyFound {
+				t.Fatal("no reply")
+			}
+			if code != test.code || !slices.Equal(asked, test.asked) {
+				t.Errorf("%v after asking %v, want %v after %v", code, asked, test.code, test.asked)
+			}
+		})
+	}
+}
+
+// TestReadNeverLiesAmongNewcomers: of each set of nodes that may be down, lost
+// something, or have a value that w of one row acknowledged, no read calls it absent;
+// and if all are there it is found.
+func TestReadNeverLiesAmongNewcomers(t *testing.T) {
+	const n = 3 // D, B, C, and the source A
+	rows := [][]int{{3, 1, 2}, {0, 1, 2}}
+	for w := 1; w <= n; w++ {
+		for r := 1; r <= n; r++ {
+			earlier := []Quorum{{Members: 0b1110, R: r, Need: n - w + 1}}
+			for row := range rows {
+				for by := range 1 << n {
+					if bits.OnesCount(uint(by)) != w {
+						continue
+					}
+					for states := range 81 { // 0 there, 1 down, 2 lost what it had and knows it
+						for _, writeOnce := range []bool{false, true} {
+							readAmongNewcomers(t, w, r, rows[row], by, states, earlier, writeOnce)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func readAmongNewcomers(t *testing.T, w, r int, row []int, by, states int, earlier []Quorum, writeOnce bool) {
+	answers := [4]ReadAnswer{nothing, nothing, nothing, nothing}
+	for i, node := range row {
+		if by>>i&1 != 0 {
+			answers[node] = body1
+		}
+	}
+	for i, state := 0, states; i < 4; i, state = i+1, state/3 {
+		switch state % 3 {
+		case 1:
+			answers[i] = broken
+		case 2:
+			answers[i] = amnesia
+		}
+	}
+	s := NewRead(3, r, w, writeOnce, []int{1, 2, 0}).With(1, earlier)
+	queue := s.Step(ReadEvent{Kind: Begin}, nil)
+	for len(queue) > 0 {
+		act := queue[0]
+		queue = queue[1:]
+		switch act.Kind {
+		case AskBody, AskHead:
+			answer := answers[act.Owner]
+			answer.Body = answer.Status == Found && act.Kind == AskBody
+			queue = s.Step(got(act.Owner, answer), queue)
+		case ReplyError:
+			if act.Err.Code == object.CodeAbsent {
+				t.Fatalf("w=%d r=%d, row %v, by %03b, states %d: absent", w, r, row, by, states)
+			}
+			if states == 0 {
+				t.Fatalf("w=%d r=%d, row %v, by %03b: all are there, and %v", w, r, row, by, act.Err)
+			}
+		}
+	}
+	if !s.Done() {
+		t.Fatalf("w=%d r=%d, row %v, by %03b, states %d: no reply", w, r, row, by, states)
 	}
 }
 

@@ -122,3 +122,43 @@ func TestRowReadCertainIsWhole(t *testing.T) {
 		t.Errorf("only %d certain rows: the test does not try them", certain)
 	}
 }
+
+// TestRowReadWithNewcomer: as for a read; the union of who suffices is certain.
+func TestRowReadWithNewcomer(t *testing.T) {
+	const d, b, c, a = 0, 1, 2, 3
+	earlier := []Quorum{{Members: 1<<b | 1<<c | 1<<a, Need: 2}}
+	for _, test := range []struct {
+		claim   string
+		has     map[int]int // an entry by who is there and complete
+		asked   int
+		entries int
+		certain bool
+	}{
+		{"two owners unite", map[int]int{b: 1, c: 2, d: 3, a: 4}, 2, 2, true},
+		{"one owner, the newcomer and the source", map[int]int{b: 1, d: 3, a: 4}, 4, 3, true},
+		{"one owner and the newcomer", map[int]int{b: 1, d: 3}, 4, 2, false},
+		{"one owner and the source", map[int]int{b: 1, a: 4}, 4, 2, false},
+	} {
+		s := NewRowRead(3, 2, []int{b, c, d}).With(1, earlier)
+		queue := s.Step(RowEvent{Kind: Begin}, nil)
+		asked := 0
+		for len(queue) > 0 {
+			act := queue[0]
+			queue = queue[1:]
+			if act.Kind == AskRow {
+				asked++
+				ev := RowEvent{Kind: Replied, Owner: act.Owner, Complete: true}
+				if entry, up := test.has[act.Owner]; up {
+					ev.Row = rowOf(entry)
+				} else {
+					ev.Err = lost
+				}
+				queue = s.Step(ev, queue)
+				continue
+			}
+			if act.Row.Len() != test.entries || act.Certain != test.certain || asked != test.asked || act.Err != nil {
+				t.Errorf("%s: %d entries, certain %v, %d asked, %v", test.claim, act.Row.Len(), act.Certain, asked, act.Err)
+			}
+		}
+	}
+}

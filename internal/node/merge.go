@@ -242,12 +242,21 @@ func (l mergeLocal) Fetch(ctx context.Context, lane replication.Lane, key string
 	return replication.FetchFrom(ctx, l.n.local, l.n.ring().Version(), lane, l.n.isRows(lane), key)
 }
 
-// Repair stores what this node lacks.
-func (l mergeLocal) Repair(ctx context.Context, _ replication.Lane, rec object.Record, over object.Version) error {
-	return l.RepairRecord(ctx, rec, over)
+// Repair stores what this node lacks, as a source too.
+func (l mergeLocal) Repair(_ context.Context, lane replication.Lane, rec object.Record, over object.Version) error {
+	return l.repair(lane.Partition, ring.Hash(rec.Type, rec.Bucket, rec.Key), rec, over)
 }
 
-// RepairRecord stores what this node lacks.
+func (l mergeLocal) repair(p ring.Partition, hash uint64, rec object.Record, over object.Version) error {
+	v, err := l.n.vnodes.Vnode(p)
+	if err != nil {
+		return err
+	}
+	_, err = v.Repair(l.n.cfg.Now(), hash, rec, over)
+	return err
+}
+
+// RepairRecord stores what this node lacks of what it owns.
 func (l mergeLocal) RepairRecord(_ context.Context, rec object.Record, over object.Version) error {
 	hash := ring.Hash(rec.Type, rec.Bucket, rec.Key)
 	timed, epoch := l.n.buckets.Load().Lookup(string(rec.Type), string(rec.Bucket)).Timed, int64(0)
@@ -261,12 +270,7 @@ func (l mergeLocal) RepairRecord(_ context.Context, rec object.Record, over obje
 	if !r.Owns(l.n.id, p) {
 		return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
 	}
-	v, err := l.n.vnodes.Vnode(p)
-	if err != nil {
-		return err
-	}
-	_, err = v.Repair(l.n.cfg.Now(), hash, rec, over)
-	return err
+	return l.repair(p, hash, rec, over)
 }
 
 // InDoubt reports whether this node is not complete for all of a partition.
