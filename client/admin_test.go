@@ -87,6 +87,24 @@ func TestProposals(t *testing.T) {
 	})
 }
 
+// TestWhatANodeSaid is told, rather than that others could not be reached.
+func TestWhatANodeSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newFakeNet("b:1")
+		defer net.close()
+		net.set("b:1", answering(proto.OpPropose, func(*wire.Request) ([]byte, error) {
+			return nil, object.Errorf(object.CodeUnavailable, object.NotDone, "2 of 3 voters do not answer")
+		}), nil)
+		c := net.client(t, Config{Addrs: []string{"a:1", "b:1", "c:1"}, Pinned: true})
+		defer c.Close()
+		_, err := c.Propose(t.Context(), agreed.Command{Kind: agreed.Cancel})
+		wantError(t, err, object.CodeUnavailable, object.NotDone)
+		if err.Error() != "2 of 3 voters do not answer" {
+			t.Errorf("told was %v", err)
+		}
+	})
+}
+
 // TestProposalHasAllTheTime: a node that cannot reach a majority has the whole
 // time to say so.
 func TestProposalHasAllTheTime(t *testing.T) {

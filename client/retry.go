@@ -100,7 +100,7 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 	if d, ok := ctx.Deadline(); ok && d.Before(give) {
 		give = d
 	}
-	var first, last *object.Error // of attempts: first that may have been done, and the latest
+	var first, last, said *object.Error // of attempts: first that may have been done, the latest, the latest that a node said
 	pause, reroutes := firstPause, 0
 	r.plan.turn = c.next.Add(1)
 	for n := 1; ; n++ {
@@ -109,6 +109,9 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 			return nil
 		}
 		last = object.AsError(err)
+		if last.Cause == nil { // causes do not travel
+			said = last
+		}
 		if first == nil && last.Outcome != object.NotDone {
 			first = last
 		}
@@ -136,6 +139,9 @@ func (c *Client) attempts(ctx context.Context, r *request) error {
 			break
 		}
 		c.stats.retries.Add(1)
+	}
+	if unreached(last) && said != nil {
+		last = said // what is wrong, rather than who else is away
 	}
 	return r.settle(first, last)
 }
