@@ -27,7 +27,7 @@ const (
 	downAfter    = 7 * time.Second // until a member that does not answer is replaced
 	alone        = downAfter / 2   // how long a member hears nothing until it asks before it answers
 	ruleEvery    = time.Second     // of the leader's duties
-	trimEvery    = 15              // seconds
+	trimEvery    = 50              // seconds
 	mostVoters   = 5
 )
 
