@@ -30,9 +30,11 @@ type signal struct{ now atomic.Pointer[chan struct{}] }
 
 func newSignal() *signal {
 	s := new(signal)
-	s.now.Store(new(make(chan struct{})))
+	s.init()
 	return s
 }
+
+func (s *signal) init() { s.now.Store(new(make(chan struct{}))) }
 
 // next returns a channel that is closed when it happens next.
 func (s *signal) next() <-chan struct{} { return *s.now.Load() }

@@ -90,6 +90,9 @@ func (n *Node) clusterConfig(dirs []dataDir) cluster.Config {
 // be asked.
 func (n *Node) startCluster(ctx context.Context) error {
 	n.join.Node, n.join.Bound, n.join.Disks = n.id, n.cluster, nil
+	for _, id := range n.away {
+		n.join.Missing = append(n.join.Missing, agreed.DiskID(id))
+	}
 	for i, d := range n.disks {
 		n.join.Disks = append(n.join.Disks, cluster.Disk{Path: n.paths[i], ID: agreed.DiskID(d.Identity().Disk)})
 	}
@@ -130,6 +133,26 @@ func (n *Node) listenShared(ctx context.Context) error {
 type freshness struct {
 	stale atomic.Bool
 	asked atomic.Int64 // when the newest document was last asked for, successfully; nanoseconds since the Unix epoch
+	again signal       // happens when it is stale no more
+}
+
+// await returns when the node is not stale, after a while, or when ctx ends.
+func (f *freshness) await(ctx context.Context) {
+	timer := time.NewTimer(freshPatience)
+	defer timer.Stop()
+	for {
+		again := f.again.next()
+		if !f.stale.Load() {
+			return
+		}
+		select {
+		case <-again:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // A refresher is an Agreement that others may know more of.
@@ -145,6 +168,8 @@ const (
 	freshCheck   = time.Second
 	freshTimeout = 3 * time.Second
 	freshLeast   = 100 * time.Millisecond // pause before it is tried again
+
+	freshPatience = 10 * time.Second // how long a node that starts waits before it goes on without the others
 )
 
 // keepFresh has the node ask for what is agreed, when it starts and whenever it has
@@ -186,6 +211,7 @@ func (n *Node) refresh(ctx context.Context, r refresher) bool {
 	}
 	n.fresh.asked.Store(time.Now().UnixNano())
 	n.fresh.stale.Store(false)
+	n.fresh.again.happened()
 	return true
 }
 

@@ -205,3 +205,45 @@ func TestRefusedJoins(t *testing.T) {
 		}
 	}
 }
+
+// TestDiskAwayAndBack: a disk that is not there at one start stays the member's, and
+// serves again at the next.
+func TestDiskAwayAndBack(t *testing.T) {
+	t.Parallel()
+	cfg := joining(t, "n1", 0)
+	cfg.Data = append(cfg.Data, t.TempDir())
+	n := startTogether(t, cfg)[0]
+	var recs []object.Record
+	for i := range 30 {
+		rec := record(t, "notes", fmt.Sprint("k", i), fmt.Sprint("v", i))
+		recs = append(recs, rec)
+		until(t, "it is put", func() bool { return putOnce(t, n, rec) == nil })
+	}
+	stop(t, n)
+	whole := another(cfg, n)
+	half := whole
+	half.Data = cfg.Data[:1]
+	n = startTogether(t, half)[0]
+	if m, _ := n.document().Member(n.id); len(m.Disks) != 2 || len(m.Removed) != 0 {
+		t.Errorf("a disk is away: %d disks, %d removed", len(m.Disks), len(m.Removed))
+	}
+	found := 0
+	for _, rec := range recs {
+		switch got, err := get(n, rec); {
+		case err == nil && got == string(rec.Value()):
+			found++
+		case errors.Is(err, object.CodeAbsent):
+			t.Errorf("%s is on a disk that is away, and called absent", rec.Key)
+		}
+	}
+	if found == 0 || found == len(recs) {
+		t.Errorf("%d of %d found with one disk of two", found, len(recs))
+	}
+	stop(t, n)
+	n = startTogether(t, whole)[0]
+	for _, rec := range recs {
+		if got, err := get(n, rec); err != nil || got != string(rec.Value()) {
+			t.Errorf("%s: %q, %v", rec.Key, got, err)
+		}
+	}
+}

@@ -85,6 +85,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, adopted: newSignal(), heardOf: newSignal()}
+	n.fresh.again.init()
 	// The address comes first: a port in use is the likeliest mistake, and costs
 	// nothing to find.
 	if err := n.listen(ctx); err != nil {

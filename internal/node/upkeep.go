@@ -17,6 +17,7 @@ import (
 // upkeep recovers what the last stop left undone and then, until ctx ends, seals
 // and expires. It is one goroutine: what it does is in its order.
 func (n *Node) upkeep(ctx context.Context) {
+	n.fresh.await(ctx) // before that this node's own replicas take nothing in
 	n.recover(ctx)
 	n.ready.Store(ctx.Err() == nil)
 	trust := expiry.NewTrust(expiry.TrustConfig{}, n.newestEpoch())
