@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -221,5 +222,38 @@ func TestAloneNoMore(t *testing.T) {
 	}
 	if n := bucket.DefaultSet().Lookup(bucket.DefaultType, bucket.Events).N; nodes[0].ring().At(boundary).N() != n {
 		t.Errorf("%d owners of a partition, want %d", nodes[0].ring().At(boundary).N(), n)
+	}
+}
+
+// TestRepairOfSources: a node takes what replicas give each other where it is owner
+// or source, and nowhere else.
+func TestRepairOfSources(t *testing.T) {
+	t.Parallel()
+	c := newCouncil(t, numbered(1, 4)...)
+	n := start(t, c.config("n4"))
+	slot := c.present().History.SlotOf(c.clock.Load())
+	owns := map[bool]object.Record{}
+	for i := range uint64(50) {
+		rec := c.blobAt(c.clock.Load(), i)
+		h := c.present().History
+		r, p := h.For(true, ring.Hash(rec.Type, rec.Bucket, rec.Key), c.clock.Load())
+		owns[r.Owns(n.id, p)] = rec
+	}
+	repair := func(rec object.Record) error {
+		return mergeLocal{n}.RepairRecord(t.Context(), rec, object.Version{})
+	}
+	if err := repair(owns[true]); err != nil {
+		t.Errorf("an owner: %v", err)
+	}
+	if err := repair(owns[false]); !errors.Is(err, object.CodeWrongOwner) {
+		t.Errorf("one who is none: %v", err)
+	}
+	c.do(agreed.Command{Kind: agreed.Down, Node: n.id})
+	until(t, "it is a source", func() bool {
+		h := n.ring()
+		return slices.ContainsFunc(slices.Collect(h.At(slot).Partitions()), func(p ring.Partition) bool { return slices.Contains(h.Sources(slot, p), n.id) })
+	})
+	if err := repair(owns[true]); err != nil {
+		t.Errorf("a source: %v", err)
 	}
 }

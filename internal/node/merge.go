@@ -266,8 +266,15 @@ func (l mergeLocal) RepairRecord(_ context.Context, rec object.Record, over obje
 			return object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
 		}
 	}
-	r, p := l.n.ring().For(timed, hash, epoch)
-	if !r.Owns(l.n.id, p) {
+	h := l.n.ring()
+	r, p := h.For(timed, hash, epoch)
+	sources := h.PlainSources(p)
+	if timed {
+		sources = h.Sources(h.SlotOf(epoch), p)
+	}
+	// A source that lost something must be mended too, or those who come after it
+	// wait for ever.
+	if !r.Owns(l.n.id, p) && !slices.Contains(sources, l.n.id) {
 		return object.Errorf(object.CodeWrongOwner, object.NotDone, "this node does not own partition %v", p)
 	}
 	return l.repair(p, hash, rec, over)
