@@ -118,9 +118,20 @@ func TestRestartBetweenPromiseAndFix(t *testing.T) {
 			t.Errorf("the highest epoch stored is of slot %d, want %d", slot, want)
 		}
 	}
+	// While nothing is agreed, nothing past the boundary is taken in, or absent.
+	c.clock.Store(boundary * councilSlot)
+	undecided := c.blobAt(boundary*councilSlot, 2)
+	for i, n := range nodes {
+		if err := putOnce(t, n, undecided); !errors.Is(err, object.CodeUnavailable) || object.AsError(err).Outcome != object.NotDone {
+			t.Errorf("node %d: a put past the boundary that was promised: %v", i, err)
+		}
+		if _, err := get(n, undecided); err == nil || errors.Is(err, object.CodeAbsent) {
+			t.Errorf("node %d: what others may have acknowledged under the new ring: %v", i, err)
+		}
+	}
 	c.refuse(nil)
 	c.nudge()
-	c.awaitFixed()
+	boundary = c.awaitFixed()
 	until(t, "n3 has adopted", func() bool { return n3.ring().Len() == 2 && n3.gate.Promise().Fixed })
 	c.clock.Store(boundary*councilSlot + 1)
 	for i := range uint64(10) {
@@ -184,6 +195,22 @@ func TestPeersComeAndGo(t *testing.T) {
 	until(t, "there is none any more", func() bool { return n.peers.get(councilID("n2")) == nil })
 	if err := p.Connect(t.Context()); !errors.Is(err, object.CodeStopping) {
 		t.Errorf("the way to who is gone is not closed: %v", err)
+	}
+}
+
+// TestAnnounced: all know which history the others have adopted, although nobody puts
+// or gets anything.
+func TestAnnounced(t *testing.T) {
+	c := newCouncil(t, numbered(1, 3)...)
+	nodes := c.startAll(numbered(1, 3)...)
+	c.do(agreed.Command{Kind: agreed.Down, Node: councilID("n3")})
+	v := c.present().History.Version()
+	c.join("n4")
+	nodes = append(nodes, c.startAll("n4")...)
+	for i, n := range nodes {
+		for _, p := range n.peers.each() {
+			until(t, fmt.Sprintf("node %d knows what %v has adopted", i, p.Node()), func() bool { return !p.Seen().Before(v) })
+		}
 	}
 }
 

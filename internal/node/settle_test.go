@@ -9,6 +9,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/peer"
 	"github.com/mayflydb/mayfly/internal/vfs"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -97,11 +98,60 @@ func TestFenceTellsTheBuckets(t *testing.T) {
 	if got := testing.AllocsPerRun(100, func() { _ = n.settle(t.Context(), &rec.Header) }); got > 0 {
 		t.Errorf("settling allocates %v times", got)
 	}
+	if n.doubted() == 0 {
+		t.Error("a new node of three vouches for what it cannot know")
+	}
 	later := v
 	later.Index++
 	if n.local.fence.judge(later, ref, false) != peer.Behind {
 		t.Error("a newer history is not")
 	}
+}
+
+// TestOwnReplicaIsFenced: this node's coordinator may have looked at the history before
+// it changed, and its put may be stored after.
+func TestOwnReplicaIsFenced(t *testing.T) {
+	c := newCouncil(t, numbered(1, 3)...)
+	n := start(t, c.config("n1"))
+	old := n.view.Load().fence
+	moved, err := ring.NewHistory(ring.Version{Era: 9, Index: 9}, councilSlot, mustClaim(t, "n7", "n8", "n9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t, "notes", "k", "v")
+	ask := replication.Ask{Hash: ring.Hash(rec.Type, rec.Bucket, rec.Key), History: old.History().Version()}
+	put := func(fences ...*ring.Fence) (err *object.Error) {
+		l := *n.local
+		l.fence = &fence{me: n.id, placing: placing{present: n.buckets.Load}, present: func() *ring.Fence {
+			f := fences[0]
+			fences = fences[min(1, len(fences)-1):]
+			return f
+		}}
+		l.Put(ask, rec, func(_ uint64, e *object.Error) { err = e })
+		return err
+	}
+	if err := put(old); err != nil {
+		t.Errorf("under the same history: %v", err)
+	}
+	if err := put(old.Adopt(moved)); err == nil || err.Code != object.CodeWrongOwner || err.Outcome != object.NotDone {
+		t.Errorf("the owners are others: %v", err)
+	}
+	if err := put(old, old.Adopt(moved)); err == nil || err.Code != object.CodeWrongOwner || err.Outcome != object.MaybeDone {
+		t.Errorf("the owners are others by the time it is stored: %v", err)
+	}
+}
+
+func mustClaim(t *testing.T, names ...string) *ring.Ring {
+	t.Helper()
+	var nodes []ring.Node
+	for _, name := range names {
+		nodes = append(nodes, ring.Node{ID: councilID(name), Name: name, Weight: 1})
+	}
+	r, _, err := ring.Claim(nodes, 2, 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // TestPromiseOnDisks: the latest promise that any disk has counts; one that is
