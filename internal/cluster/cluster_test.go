@@ -1,6 +1,10 @@
 package cluster
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 // A node alone is a cluster, and finds it again after a restart.
 func TestAlone(t *testing.T) {
@@ -13,6 +17,13 @@ func TestAlone(t *testing.T) {
 	sees(t, 3, n)
 	cluster, v := n.Document().Cluster, n.Document().Version
 	n.stop()
+	onDisk, err := os.ReadFile(filepath.Join(n.cfg.Disks[0].Path, "node", "agreed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := parseEnvelope(onDisk); err != nil || h.version() != v || h.origin != n.cfg.Node {
+		t.Errorf("on disk is version %v of origin %v, %v", h.version(), h.origin, err)
+	}
 	n.mustStart()
 	if got := n.Document(); got.Cluster != cluster || got.Version != v {
 		t.Errorf("after a restart the document is %v of %x, it was %v of %x", got.Version, got.Cluster, v, cluster)

@@ -249,7 +249,10 @@ func (i *introduction) seek(ctx context.Context) (Genesis, error) {
 		if done {
 			return g, err
 		}
-		if last = err; time.Since(told) > quiet {
+		if last == nil || ctx.Err() == nil { // a round that was cut off says less
+			last = err
+		}
+		if time.Since(told) > quiet {
 			told = time.Now()
 			i.cfg.Log.Info("still looking for the cluster", "reason", err)
 		}
