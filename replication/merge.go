@@ -86,8 +86,9 @@ const PageEnd = uint64(1) << 32
 // brought back by anybody; that is beyond what w copies promise.
 //
 // Side 0 is a newcomer: it has what those before it in its place could have
-// acknowledged by the same rule, or, if it lost nothing itself, as soon as each of
-// them was walked to the end, frozen as they are, and was complete.
+// acknowledged by the same rule. If it lost nothing itself the rows before its own
+// are enough, or those that had its place, frozen as they are: each of them was
+// walked to the end, and was complete.
 //
 // An acknowledgement that was still under way when the walk passed the object's
 // position is not covered: the caller begins no merge before the puts that side

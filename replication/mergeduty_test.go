@@ -260,6 +260,47 @@ func TestPlainHandoverIsTakenOver(t *testing.T) {
 	}
 }
 
+// TestGrowingFromOne: two nodes join one; each takes over from that one alone, the
+// other being away.
+func TestGrowingFromOne(t *testing.T) {
+	w := newDutyWorld(t, 3)
+	w.history = testHistory(t, 1, 0)
+	at := func(id ring.NodeID) int {
+		return slices.IndexFunc(w.nodes, func(n *syncNode) bool { return n.id == id })
+	}
+	first := at(w.history.Newest().Owners(ring.Partition{})[0])
+	w.fill("all", first)
+	var nodes []ring.Node
+	for i, n := range w.nodes {
+		nodes = append(nodes, ring.Node{ID: n.id, Name: fmt.Sprint("n", i), Weight: 1})
+	}
+	slices.SortFunc(nodes, func(a, b ring.Node) int { return a.ID.Compare(b.ID) })
+	r, _, err := ring.Claim(nodes, 0, 3, w.history.Newest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.history, err = w.history.Append(w.nextVersion(), unwritten, r); err != nil {
+		t.Fatal(err)
+	}
+	if w.history, _, err = w.history.Fill(w.nextVersion(), 3, 0, unwritten, unwritten, nodes); err != nil {
+		t.Fatal(err)
+	}
+	one, other := (first+1)%3, (first+2)%3
+	w.nodes[other].away = true
+	w.rounds(w.merger(one))
+	if d := w.history.Duties(w.nodes[one].id); len(d) != 0 {
+		t.Errorf("duties left with the other newcomer away: %v", d)
+	}
+	for _, timed := range []bool{false, true} {
+		w.takes("from one", one, timed, first)
+	}
+	w.nodes[first].away, w.nodes[other].away = true, false
+	w.rounds(w.merger(other))
+	if d := w.history.Duties(w.nodes[other].id); len(d) != 0 {
+		t.Errorf("duties left with the first one away, and one that is complete: %v", d)
+	}
+}
+
 // TestPlainDataOfOtherPartitions: between rings of different sizes it is not taken
 // over, and never called complete.
 func TestPlainDataOfOtherPartitions(t *testing.T) {

@@ -210,9 +210,17 @@ func (c *cast) partyOf(self ring.NodeID) party {
 // suffices is the rule for who may be complete: reached are the sides that were
 // walked to the end, complete those of them that vouched for all they said, own
 // tells that side 0 lost nothing of what it acknowledged itself. Side 0 then has
-// what its predecessors could have acknowledged.
+// what its predecessors could have acknowledged: what it needs of the present row it
+// has itself, so that the rows before it are enough, or who had its place in these.
 func (p *party) suffices(reached, complete uint32, own bool) bool {
-	return p.regains(reached, complete) || own && !p.never && p.chain != 0 && complete&p.chain == p.chain
+	if p.never || !own {
+		return p.regains(reached, complete)
+	}
+	before := len(p.quorums) > 1
+	for i := range p.quorums[1:] {
+		before = before && p.quorums[1+i].proves(complete)
+	}
+	return before || p.chain != 0 && complete&p.chain == p.chain || p.regains(reached, complete)
 }
 
 // regains is the rule for who lost something that it may have acknowledged

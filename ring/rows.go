@@ -20,7 +20,8 @@ type Row struct {
 // The partition must be one of the ring At(slot).
 //
 // A newcomer that is complete has what those before it in its place could have
-// acknowledged: it stands for them in all rows.
+// acknowledged: it stands for them in all rows. One that took nobody's place has
+// all that the rows before acknowledged.
 func (h *History) Rows(slot int64, p Partition) (rows []Row) {
 	s := &h.spans[h.spanAt(slot)]
 	if s.ring == h.entries[s.entry].ring {
@@ -41,6 +42,11 @@ func (h *History) Rows(slot int64, p Partition) (rows []Row) {
 		}
 		if a.Out.IsZero() {
 			present = append(present, m.In)
+			for i := range rows {
+				if !m.Pending {
+					rows[i].Whole = append(rows[i].Whole, m.In)
+				}
+			}
 			continue
 		}
 		place := slices.Index(present, a.Out)
