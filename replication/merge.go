@@ -190,7 +190,8 @@ const (
 	PageCame
 	// Fetched answers FetchRecord.
 	Fetched
-	// Rescued answers RescueRecord.
+	// Rescued answers RescueRecord. CodeExpired and CodeConflict are as good as nil: the
+	// name has the value's checksum, so that only an erasure can be in its way.
 	Rescued
 	// Given answers GiveRecord. CodeExpired is as good as nil.
 	Given
@@ -631,10 +632,11 @@ func (m *Merge) rescued(ev MergeEvent, out []MergeAction) []MergeAction {
 	if job == nil {
 		return out
 	}
-	if ev.Err != nil && ev.Err.Code != object.CodeExpired {
-		m.fail(ev.Err)
-	} else {
+	switch {
+	case ev.Err == nil:
 		m.result.Rescued++
+	case ev.Err.Code != object.CodeExpired && ev.Err.Code != object.CodeConflict:
+		m.fail(ev.Err)
 	}
 	return m.moved(ev.Job, job, out)
 }

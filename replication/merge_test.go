@@ -255,6 +255,16 @@ func TestMergeGivesSourcesNothing(t *testing.T) {
 	}
 }
 
+// TestMergeOfErasedLoser: a value that loses its key was kept before under its name,
+// and erased there: it is not kept again, and nothing waits for it.
+func TestMergeOfErasedLoser(t *testing.T) {
+	s := mergeScript{t: t, m: newMerge(newcomerParty, false, true), words: []string{"c", "c", "c"}, fail: map[string]*object.Error{"rescue": conflict}}
+	s.items = []map[string]Item{{}, itemsOf(testItem("two", 3, 9, 9)), itemsOf(testItem("two", 3, 9, 9)), itemsOf(testItem("two", 3, 4, 4))}
+	if r := s.run(); !r.TakenOver || r.Rescued != 0 || len(s.items[0]) != 1 {
+		t.Errorf("%+v: %v", r, s.log)
+	}
+}
+
 // TestMergeComparesDigests: what is equal is not walked, what was walked is verified.
 func TestMergeComparesDigests(t *testing.T) {
 	all := func() map[string]Item { return itemsOf(testItem("a", 1, 4, 1), testItem("b", 1<<31+1, 5, 1)) }

@@ -57,9 +57,24 @@ func (m *Merger) noteDuties(h *ring.History) {
 		d := known[c]
 		if d == nil {
 			d = &duty{what: c, since: h.Version(), merged: make(map[Lane]bool)}
+			if old := trimmed(known, c); old != nil {
+				d.since, d.under, d.merged = old.since, old.under, old.merged
+			}
 		}
 		book.of[c.Partition] = append(book.of[c.Partition], d)
 	}
+}
+
+// trimmed returns the duty that became this one when its first slots expired, nil if
+// there is none. Whether it is done is looked at again.
+func trimmed(known map[ring.Completion]*duty, c ring.Completion) (was *duty) {
+	for old, d := range known {
+		same := old.From < c.From && old.Partition == c.Partition && old.Plain == c.Plain && old.Until == c.Until
+		if same && (was == nil || was.what.From < old.From) {
+			was = d
+		}
+	}
+	return was
 }
 
 // all yields the duties, in the order of their partitions.

@@ -429,6 +429,36 @@ func TestTakingOverAgain(t *testing.T) {
 	}
 }
 
+// TestTrimKeepsWhatIsMerged: as slots expire and are trimmed, the rest goes on.
+func TestTrimKeepsWhatIsMerged(t *testing.T) {
+	w := newDutyWorld(t, 4)
+	w.fill("all", 0, 1, 2)
+	w.leave(0, ring.Leaving, 3)
+	m := w.merger(3)
+	m.Round(t.Context())
+	w.now = w.now.Add(time.Minute)
+	w.completed = func(ring.Version, []ring.Completion) error { return down }
+	m.Round(t.Context())
+	asked, merged := w.digests, m.Stats().Lanes
+	if merged == 0 {
+		t.Fatal("nothing was merged")
+	}
+	var err error
+	if w.history, err = w.history.Trim(w.nextVersion(), 9_990); err != nil {
+		t.Fatal(err)
+	}
+	if d := w.history.Duties(w.nodes[3].id); len(d) != 1 || d[0].From != 9_990 {
+		t.Fatalf("duties %v", d)
+	}
+	complete := false
+	w.completed = func(ring.Version, []ring.Completion) error { complete = true; return nil }
+	w.now = w.now.Add(5 * time.Second) // less than the grace
+	m.Round(t.Context())
+	if !complete || w.digests != asked || m.Stats().Lanes != merged {
+		t.Errorf("complete %v, %d digests more, %d lanes more", complete, w.digests-asked, m.Stats().Lanes-merged)
+	}
+}
+
 // TestOlderRingsAreMerged: what a node may have lost of slots of a ring before, and
 // of slots that were amended, is merged with those who own these.
 func TestOlderRingsAreMerged(t *testing.T) {
