@@ -105,6 +105,7 @@ func (p *picture) plan(from int64, acceptLoss bool) (*planned, error) {
 
 // print writes the plan for people.
 func (c *planned) print(w io.Writer, p *picture) error {
+	printLine(w, "cluster", "%s, version %s", p.doc.Name, c.Version)
 	printLine(w, "staged", "%s", strings.Join(c.Staged, "; "))
 	before, after := c.Plan.PartitionsOf, c.Plan.OwnersOf
 	shape := fmt.Sprintf("%s of %s", plural(int64(before[1]), "partition"), plural(int64(after[1]), "owner"))

@@ -36,6 +36,7 @@ n6      c     100     joining  yes  0           0 B       1.0 TiB  -
 copying:      nothing: every owner has what it must have
 copies:       all known data has 3 copies, whole, on members that answer`)
 	same(t, f.must("plan"), `
+cluster:      test, version 1.4
 staged:       n4 joins; n5 joins; n6 joins
 new ring:     8 partitions of 3 owners, from slot 498866, 2026-11-29 02:00:00 UTC (in 1h), or a later one
 
