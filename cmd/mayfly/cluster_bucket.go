@@ -25,7 +25,7 @@ plain one that keeps everything.
 The settings [[bucket]] of a node count only when a cluster is founded: from then
 on the buckets are agreed, and are changed here.`,
 		Example: `  mayfly cluster bucket list
-  mayfly cluster bucket set sessions --timed --ttl 2d
+  mayfly cluster bucket set sessions --timed --ttl 2d --empty
   mayfly cluster bucket show sessions`,
 		Args: a.noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -144,14 +144,14 @@ func (a *app) bucketSetCommand() *cobra.Command {
 bucket that is not declared it declares it. Where --n is given and --r or --w is
 not, these become the majority of it.
 
---timed, --write-once and --n are fixed by the first put: they are refused for a
-bucket that holds data. Declare a bucket before anything is put into it. --empty
-says that you know that it is empty.
+--timed, --write-once and --n are fixed by the first put, also in a bucket that was
+never declared: they are taken only with --empty, with which you say that you know
+that the bucket holds nothing. Declare a bucket before anything is put into it.
 
 The index epochs has the TTL of events: set that of events.`,
-		Example: `  mayfly cluster bucket set sessions --timed --ttl 2d
+		Example: `  mayfly cluster bucket set sessions --timed --ttl 2d --empty
   mayfly cluster bucket set events --sync always
-  mayfly cluster bucket set --type web carts --n 5 --max-value 1MiB`,
+  mayfly cluster bucket set --type web carts --n 5 --max-value 1MiB --empty`,
 		Args: takes(1, 1, "the name of a bucket"),
 	}
 	f := cmd.Flags()
@@ -164,7 +164,7 @@ The index epochs has the TTL of events: set that of events.`,
 	write := f.Int("w", 0, "copies stored before a write is acknowledged")
 	sync := f.String("sync", "", "when records are synced to disk: none, interval or always")
 	maxValue := f.String("max-value", "", "the largest value taken, as in 1MiB")
-	empty := f.Bool("empty", false, "the bucket holds no data: it may be declared anew")
+	empty := f.Bool("empty", false, "the bucket holds nothing: what the first put fixes may be set")
 	complete(cmd, "sync", string(bucket.SyncNone), string(bucket.SyncInterval), string(bucket.SyncAlways))
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
 		d := bucket.Declaration{Type: *typ, Name: args[0]}
@@ -194,16 +194,19 @@ The index epochs has the TTL of events: set that of events.`,
 
 // setBucket declares a bucket, and shows what it promises then.
 func (r *clusterRun) setBucket(ctx context.Context, declaration bucket.Declaration, empty bool) error {
-	doc, err := r.document(ctx)
+	before, err := r.document(ctx)
 	if err != nil {
 		return err
 	}
-	set, err := doc.Buckets.Declare(declaration)
+	set, err := before.Buckets.Declare(declaration)
 	if err != nil {
 		return usageError{err}
 	}
 	p := set.Lookup(declaration.Type, declaration.Name)
 	doc, result, err := r.propose(ctx, agreed.Command{Kind: agreed.SetBucket, Bucket: p, Empty: empty})
+	if old := before.Buckets.Lookup(p.Type, p.Name); err != nil && !empty && old.CheckChange(p) != nil {
+		return fmt.Errorf("%w; if you know that it holds nothing, add --empty", err)
+	}
 	if err != nil {
 		return err
 	}

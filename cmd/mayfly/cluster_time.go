@@ -63,7 +63,7 @@ func slotText(slot, slotSeconds, now int64) string {
 // etaText writes how long something takes at a rate.
 func etaText(bytes, perSecond uint64) string {
 	if perSecond == 0 {
-		return "nothing moves at the moment"
+		return "rate not known yet"
 	}
 	return fmt.Sprintf("%s/s, about %s", bytesText(int64(perSecond)), spanText(int64((bytes+perSecond-1)/perSecond)))
 }

@@ -71,7 +71,7 @@ n4      a     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
 n5      b     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
 n6      c     100     valid  yes  4           0 B       1.0 TiB  4.0 KiB
 
-copying:      12.0 KiB to get; nothing moves at the moment; 12 partitions not known to be whole on a new owner
+copying:      12.0 KiB to get; rate not known yet; 12 partitions not known to be whole on a new owner
 copies:       all known data has 3 copies, whole, on members that answer`)
 	f.complete()
 	if got := f.must("status"); !strings.Contains(got, "copying:      nothing: every owner") {
@@ -386,7 +386,7 @@ events  timed  yes         10d  3  2  2  interval  50.0 MiB`)
 		same(t, f.must(strings.Fields(c.args)...), c.want)
 	}
 	f.refuses([]badInput{
-		{"bucket set notes --timed", 1, `cluster bucket set: bucket "notes": timed cannot become true: the bucket holds data; make another bucket: invalid`},
+		{"bucket set notes --timed", 1, `cluster bucket set: bucket "notes": timed cannot become true: the bucket holds data; make another bucket: invalid; if you know that it holds nothing, add --empty`},
 		{"bucket set notes --n 20", 2, `bucket "notes": n is 20, want 1 to 16: invalid`},
 		{"bucket set notes --ttl 1500ms", 2, `--ttl: 1.5s is not whole seconds`},
 		{"bucket set notes --max-value big", 2, `--max-value: "big" is not a size; write one like "64MiB", "500KB" or "4096" (bytes)`},

@@ -210,7 +210,7 @@ func TestClusterTimes(t *testing.T) {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
-	if got := etaText(10, 0); got != "nothing moves at the moment" {
+	if got := etaText(10, 0); got != "rate not known yet" {
 		t.Errorf("got %q", got)
 	}
 }
