@@ -24,6 +24,8 @@ import (
 // header CRC ties the frame to the one header it was written with, so that a
 // new frame before an old record, which a loss of power can leave, is not
 // believed.
+//
+// Where a put did not finish, a frame of another kind may stand; see gap.go.
 const (
 	frameSize = 16 // bytes
 	align     = 8  // bytes; offsets and sizes are kept in these units
