@@ -105,11 +105,6 @@ func (n *Node) openDisks(ctx context.Context) (home vfs.FS, err error) {
 	if err := home.MkdirAll(nodeDir); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", home.Path("."), err)
 	}
-	for id := range known {
-		if !slices.ContainsFunc(inUse, func(d dataDir) bool { return d.disk == id }) {
-			n.away = append(n.away, id)
-		}
-	}
 	n.spread(home, inUse, known)
 	return home, nil
 }

@@ -90,9 +90,6 @@ func (n *Node) clusterConfig(dirs []dataDir) cluster.Config {
 // be asked.
 func (n *Node) startCluster(ctx context.Context) error {
 	n.join.Node, n.join.Bound, n.join.Disks = n.id, n.cluster, nil
-	for _, id := range n.away {
-		n.join.Missing = append(n.join.Missing, agreed.DiskID(id))
-	}
 	for i, d := range n.disks {
 		n.join.Disks = append(n.join.Disks, cluster.Disk{Path: n.paths[i], ID: agreed.DiskID(d.Identity().Disk)})
 	}
