@@ -8,12 +8,14 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/cluster"
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/replication"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -246,4 +248,52 @@ func TestDiskAwayAndBack(t *testing.T) {
 			t.Errorf("%s: %q, %v", rec.Key, got, err)
 		}
 	}
+}
+
+// A stranded agreement has others, and cannot ask them yet.
+type stranded struct {
+	*seat
+	answers atomic.Bool
+	asked   atomic.Int64
+}
+
+func (s *stranded) Refresh(context.Context) error {
+	s.asked.Add(1)
+	if !s.answers.Load() {
+		return errors.New("nobody answers")
+	}
+	return nil
+}
+
+func (s *stranded) Contact() time.Time { return time.Now() }
+
+// TestStaleUntilAsked: a node that starts takes nothing in, and calls nothing absent,
+// until it has asked what was agreed while it was away.
+func TestStaleUntilAsked(t *testing.T) {
+	t.Parallel()
+	c := newCouncil(t, numbered(1, 3)...)
+	cfg := c.config("n1")
+	a := &stranded{seat: cfg.agreement.(*seat)}
+	cfg.agreement = a
+	n := start(t, cfg)
+	nodes := c.startAll("n2", "n3")
+	ask := replication.Ask{History: n.ring().Version()}
+	rec := c.blobAt(c.clock.Load(), 1) // of three nodes, all own it
+	ask.Hash = ring.Hash(rec.Type, rec.Bucket, rec.Key)
+	local := func() (put, get *object.Error, complete bool) {
+		n.local.Put(ask, rec, func(_ uint64, e *object.Error) { put = e })
+		n.local.Get(ask, rec.Type, rec.Bucket, []byte("1000000000:ams:WEB:app:9"), false, func(_ uint64, r object.Record, ok bool, e *object.Error) { get, complete = e, ok })
+		return put, get, complete
+	}
+	if put, _, complete := local(); put == nil || !put.Code.Retryable() || put.Outcome != object.NotDone || complete {
+		t.Errorf("before it has asked: a put gives %v, complete %v", put, complete)
+	}
+	until(t, "the others are enough", func() bool { return putOnce(t, nodes[0], rec) == nil })
+	until(t, "it asks", func() bool { return a.asked.Load() > 1 })
+	a.answers.Store(true)
+	until(t, "it is up to date", func() bool { return !n.fresh.stale.Load() })
+	if put, _, _ := local(); put != nil {
+		t.Errorf("when it has asked: %v", put)
+	}
+	until(t, "it is ready", n.Ready)
 }

@@ -291,7 +291,7 @@ func TestPushesFollowDemand(t *testing.T) {
 	eventually(t, "everything is wanted", func() bool { w := hub.pushes.wanted.Load(); return w.Bodies && w.DCs == nil })
 	eventually(t, "each node is subscribed to once", func() bool {
 		s := hub.pushes.received.Stats()
-		return s.Live == 2 && s.Streams == 4 && c.nodes[1].pushes.door.Stats().Subscribers == 1 && c.nodes[2].pushes.door.Stats().Subscribers == 1
+		return s.Live == 2 && s.Streams >= 4 && /* more, if a connection was lost */ c.nodes[1].pushes.door.Stats().Subscribers == 1 && c.nodes[2].pushes.door.Stats().Subscribers == 1
 	})
 	hub.pushes.bodies.keep(time.Now(), blob(t, time.Now().Unix(), 1, "x"))
 	a.Close()
