@@ -515,11 +515,14 @@ func TestDisksAway(t *testing.T) {
 	if err := os.Remove(filepath.Join(all[0].Path, "node", "agreed")); err != nil {
 		t.Fatal(err)
 	}
-	n.cfg.Disks, n.cfg.Missing = all[:2], []agreed.DiskID{all[2].ID}
+	n.cfg.Disks, n.cfg.Missing = all[:2], []agreed.DiskID{all[2].ID, all[2].ID, all[0].ID}
 	n.mustStart()
 	n.touch(8)
 	disks(3, 0)
 	sees(t, 8, n)
+	if got := n.cfg.me(n.advertise).Disks; len(got) != 3 {
+		t.Errorf("it says that it has %d disks, some of them twice", len(got))
+	}
 	n.stop()
 	n.cfg.Missing = nil
 	n.mustStart()

@@ -152,7 +152,11 @@ func (c Config) me(address string) agreed.Member {
 	for _, d := range c.Disks {
 		m.Disks = append(m.Disks, d.ID)
 	}
-	m.Disks = append(m.Disks, c.Missing...)
+	for _, id := range c.Missing {
+		if !m.Uses(id) { // or what it says of itself would never be what the document has
+			m.Disks = append(m.Disks, id)
+		}
+	}
 	return m
 }
 
