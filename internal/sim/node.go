@@ -126,7 +126,7 @@ func (n *node) rule(op vfs.Op) error {
 // start brings the process up: it learns what has been agreed, or joins, and then
 // serves.
 func (n *node) start() {
-	if n.retired || n.wiped || n.barred {
+	if n.retired || n.wiped || n.barred || n.s.ended {
 		return
 	}
 	n.life++

@@ -37,6 +37,11 @@ func (s *Sim) restless() string {
 			return fmt.Sprintf("member %s has not got document %v", s.nameOf(m.ID), doc.Version)
 		}
 	}
+	for _, n := range s.nodes {
+		if n.running && !n.up {
+			return fmt.Sprintf("node n%d is not let in", n.at)
+		}
+	}
 	h, oldest := doc.History, s.agreement.oldest()
 	for from, r := range h.All() {
 		for p := range r.Partitions() {

@@ -199,6 +199,8 @@ func (s *Sim) end() {
 		if n.up {
 			n.shutDown()
 		}
+		n.running = false
+		n.life++
 	}
 	for s.step() { // what is on its way gives up its buffers
 	}

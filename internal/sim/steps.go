@@ -16,23 +16,30 @@ func (s *Sim) checkStep(before, after *agreed.Document) {
 		s.breach("agreed", "", "history %v follows %v", after.History.Version(), before.History.Version())
 	}
 	if before.Change.Phase != ring.Fixed && after.Change.Phase == ring.Fixed || before.Change.Round != after.Change.Round && after.Change.Phase == ring.Fixed {
-		s.checkFixed(after)
+		s.checkFixed(before, after)
 	}
-	if !slices.EqualFunc(before.Members, after.Members, func(a, b agreed.Member) bool { return a.ID == b.ID && a.State == b.State }) {
-		for _, m := range after.Members {
-			s.notes.add("members "+m.State.String(), 0)
+}
+
+// asked returns who has to promise a change: who is said to, and whoever owns in the
+// newest ring before it, but for those who are down: they are replaced. Who leaves has
+// promised the ring that it is not in.
+func asked(before, doc *agreed.Document) (ids []ring.NodeID) {
+	for _, m := range before.Members {
+		if m.State == agreed.Valid && !(m.Down && !m.Back) || slices.Contains(doc.Change.Members, m.ID) {
+			ids = append(ids, m.ID)
 		}
 	}
+	return ids
 }
 
 // checkFixed: a change is fixed only if all who are not lost have promised, durably,
 // and have never admitted what is past the boundary.
-func (s *Sim) checkFixed(doc *agreed.Document) {
+func (s *Sim) checkFixed(before, doc *agreed.Document) {
 	s.notes.add("rings fixed", 1)
 	boundary := doc.Change.Boundary
-	for _, m := range doc.Members {
-		n := s.nodeOf(m.ID)
-		if n == nil || n.wiped || !m.State.Live() {
+	for _, id := range asked(before, doc) {
+		n := s.nodeOf(id)
+		if n.wiped {
 			continue
 		}
 		n.fs.Inject(nil) // a disk that fails to read at the moment has it all the same
