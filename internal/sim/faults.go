@@ -93,6 +93,17 @@ func (f *faults) another() {
 	}
 }
 
+// outdate cuts some nodes off at the moment a ring is fixed, or an owner is replaced:
+// they have promised, go on with what they know, and have each other.
+func (f *faults) outdate() {
+	s := f.s
+	if f.over || s.rng.IntN(3) > 0 {
+		return
+	}
+	lasts := s.between(3*time.Second, 12*time.Second)
+	f.split(lasts)
+}
+
 // split cuts the network in two.
 func (f *faults) split(lasts time.Duration) {
 	s := f.s

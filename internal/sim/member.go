@@ -214,7 +214,7 @@ func (n *node) greet(to *node) {
 				n.learns(theirs)
 			}, nothing)
 		}
-		if to.doc.History.Version().Before(version) {
+		if to.doc.History.Version().Before(version) && !to.deaf {
 			to.catchUp(n, version, func(bool) { answer() })
 			return
 		}

@@ -17,6 +17,7 @@ func (s *Sim) checkStep(before, after *agreed.Document) {
 	}
 	if before.Change.Phase != ring.Fixed && after.Change.Phase == ring.Fixed || before.Change.Round != after.Change.Round && after.Change.Phase == ring.Fixed {
 		s.checkFixed(before, after)
+		s.faults.outdate()
 	}
 }
 
