@@ -20,16 +20,7 @@ func (h *History) Complete(v Version, completions ...Completion) (*History, erro
 	if err != nil {
 		return nil, err
 	}
-	next.amendments = slices.Clone(h.amendments)
-	owned := make([]bool, len(next.amendments)) // copies of ours
-	settle := func(i, move int) {
-		if !owned[i] {
-			a := *next.amendments[i]
-			a.Moves = slices.Clone(a.Moves)
-			next.amendments[i], owned[i] = &a, true
-		}
-		next.amendments[i].Moves[move].Pending = false
-	}
+	settle := next.settler()
 	for _, c := range completions {
 		if c.Plain {
 			next.plain = next.plain.completed(c.Node, c.Partition)
@@ -47,18 +38,39 @@ func (h *History) Complete(v Version, completions ...Completion) (*History, erro
 			}
 		}
 	}
-	for more := true; more; { // whoever was replaced before it was complete
+	next.settleSucceeded(settle)
+	return newHistory(next)
+}
+
+// settler returns what notes that the node of an amendment's move has all it must. h
+// is new; its amendments are copied before they change.
+func (h *History) settler() func(i, move int) {
+	h.amendments = slices.Clone(h.amendments)
+	owned := make([]bool, len(h.amendments)) // copies of ours
+	return func(i, move int) {
+		if !owned[i] {
+			a := *h.amendments[i]
+			a.Moves = slices.Clone(a.Moves)
+			h.amendments[i], owned[i] = &a, true
+		}
+		h.amendments[i].Moves[move].Pending = false
+	}
+}
+
+// settleSucceeded settles the moves of nodes that were replaced before they were
+// complete, by others that are.
+func (h *History) settleSucceeded(settle func(i, move int)) {
+	for more := true; more; {
 		more = false
-		for i := range next.amendments {
-			for j, m := range next.amendments[i].Moves {
-				if m.Pending && next.succeeded(i, m) {
+		for i := range h.amendments {
+			for j, m := range h.amendments[i].Moves {
+				if m.Pending && h.succeeded(i, m) {
 					settle(i, j)
 					more = true
 				}
 			}
 		}
 	}
-	return newHistory(next)
 }
 
 // untilOf returns the first slot an amendment does not count for, the end of

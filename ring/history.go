@@ -261,6 +261,7 @@ func (h *History) Trim(v Version, oldest int64) (*History, error) {
 		}
 		next.amendments = append(next.amendments, a)
 	}
+	next.settleSucceeded(next.settler()) // what kept them from it may have been in slots that go
 	return newHistory(next)
 }
 
