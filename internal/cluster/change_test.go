@@ -36,9 +36,12 @@ func TestGrow(t *testing.T) {
 	}
 	for _, n := range nodes {
 		servers(t, n, 5, 1)
-		if got := len(n.Document().Members); got != 6 {
-			t.Errorf("%s: %d members", n.cfg.Name, got)
-		}
+		eventually(t, n.cfg.Name+" knows of all", func() error {
+			if got := len(n.Document().Members); got != 6 {
+				return fmt.Errorf("%d members", got)
+			}
+			return nil
+		})
 	}
 	if m, known := nodes[0].Document().MemberNamed("f"); !known || m.State != agreed.Joining || m.Address != nodes[5].address || len(m.Disks) != 1 {
 		t.Errorf("the last one joined as %+v", m)
