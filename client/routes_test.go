@@ -424,6 +424,7 @@ func TestPinned(t *testing.T) {
 			t.Errorf("the history was asked for %d times", s.Histories)
 		}
 		n.kill("a:1")
+		synctest.Wait() // until the connection is known to be lost: a put sent on it may have been done
 		wantError(t, c.Put(t.Context(), Object{Bucket: "b", Key: "x"}), object.CodeUnavailable, object.NotDone)
 	})
 }
