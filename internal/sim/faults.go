@@ -93,22 +93,26 @@ func (f *faults) another() {
 	}
 }
 
-// outdate cuts some nodes off at the moment a ring is fixed, or an owner is replaced:
-// they have promised, go on with what they know, and have each other.
+// outdate cuts some nodes off at the moment a ring is fixed: they have promised, go on
+// with what they know, and have each other. Clients put on one side, and read on the
+// other what was acknowledged.
 func (f *faults) outdate() {
 	s := f.s
 	if f.over || s.rng.IntN(3) > 0 {
 		return
 	}
 	lasts := s.between(3*time.Second, 12*time.Second)
-	f.split(lasts)
+	side := f.split(lasts)
+	for range 20 {
+		s.after(s.upTo(lasts), func() { s.work.apart(side) })
+	}
 }
 
-// split cuts the network in two.
-func (f *faults) split(lasts time.Duration) {
+// split cuts the network in two, and returns which nodes are on one side.
+func (f *faults) split(lasts time.Duration) (side []bool) {
 	s := f.s
 	f.note(nil, "split")
-	side := make([]bool, len(s.nodes))
+	side = make([]bool, len(s.nodes))
 	for i := range side {
 		side[i] = s.rng.IntN(3) == 0
 	}
@@ -123,6 +127,7 @@ func (f *faults) split(lasts time.Duration) {
 	}
 	set(true)
 	s.after(lasts, func() { set(false) })
+	return side
 }
 
 // wipe has a machine lose all it had, for ever, while all others have everything.

@@ -281,6 +281,42 @@ func (w *workload) getPlain(name string) {
 	})
 }
 
+// apart puts an object on one side of a split network and, if it is acknowledged,
+// reads it on the other.
+func (w *workload) apart(side []bool) {
+	s := w.s
+	here := s.rng.IntN(2) == 0
+	s.ops.add("put, and got elsewhere", 1)
+	name, key := plainBucket, w.plainKey()
+	rec := w.encode(object.Header{Kind: object.Value, TimestampMicros: w.nextStamp(), Bucket: []byte(name), Key: []byte(key)}, w.value())
+	if s.rng.IntN(2) == 0 { // late, into a slot of which some may have changed hands
+		rec.Release()
+		rec = w.blob(w.seconds(12, 40))
+		name, key = bucket.Events, string(rec.Key)
+	}
+	s.put([]object.Record{rec}, w.turnOn(side, here), func(_ []object.Record, fates []putAnswer) {
+		if fates[0].err != nil {
+			return
+		}
+		k := s.model.key(name, key)
+		v := k.view()
+		s.get(name, key, true, w.turnOn(side, !here), func(rec object.Record, err *object.Error) { s.model.got(k, v, &rec, err, true) })
+	})
+}
+
+// turnOn returns a turn that begins with a node of one side.
+func (w *workload) turnOn(side []bool, here bool) int {
+	turn := w.turn()
+	doors := w.s.members()
+	for range doors {
+		if n := doors[turn%len(doors)]; n.at < len(side) && side[n.at] == here {
+			break
+		}
+		turn++
+	}
+	return turn
+}
+
 func (w *workload) readRow() {
 	w.s.ops.add("read row", 1)
 	key := event.IndexKey{Epoch: w.seconds(0, 40), DC: w.s.dcs[w.s.rng.IntN(len(w.s.dcs))]}
