@@ -114,6 +114,8 @@ func (s *segmentCheck) compareLengths() {
 		sealed = s.hint.sealedLength
 	}
 	switch {
+	case sealed == 0 && s.size < s.said.length:
+		s.damage(s.name, s.size, s.said.length-s.size, "the segment has %d bytes, %d when it was last synced", s.size, s.said.length)
 	case sealed == 0:
 	case s.size < sealed:
 		s.damage(s.name, s.size, sealed-s.size, "the segment has %d bytes, %d when it was sealed", s.size, sealed)
@@ -166,6 +168,8 @@ func (s *segmentCheck) stretch(st *stretch, last bool) {
 	case st.kind == gapPart:
 	case st.kind == holePart:
 		s.note(s.name, st.offset, st.size, "a put that a killed process did not finish: it is marked as such when the slot is next used")
+	case open && st.offset < s.said.length:
+		s.damage(s.name, st.offset, st.size, "%s, where the segment had been synced", st.what)
 	case open && st.kind == tornTail:
 		s.note(s.name, st.offset, st.size, "an unfinished write: %s; it is cut off at the next start", st.what)
 	case open && last && s.mayTear:

@@ -193,12 +193,12 @@ func (e *evidence) setLater(id segID, s segRecord) {
 	}
 }
 
-// cleanLater notes that a dirty segment has been synced.
-func (e *evidence) cleanLater(id segID) {
+// cleanLater notes that a dirty segment has been synced at a length, bytes.
+func (e *evidence) cleanLater(id segID, length int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s := e.m.segments[id]; s.state == segDirty {
-		s.state = segClean
+		s.state, s.length = segClean, length
 		e.m.segments[id] = s
 		e.changedLocked()
 	}

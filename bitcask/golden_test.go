@@ -52,6 +52,7 @@ func goldenManifest() *manifest {
 	m.segments[segID{laneID{0x1122334455667789, plainSlot}, 4}] = segRecord{state: segBuried}
 	m.segments[segID{laneID{0x1122334455667788, 489920}, 0}] = segRecord{state: segSealed, length: 4096}
 	m.segments[segID{laneID{0x1122334455667788, 489921}, 1}] = segRecord{state: segDirty, suspect: true}
+	m.segments[segID{laneID{0x1122334455667788, 489922}, 0}] = segRecord{state: segClean, length: 2048}
 	m.doubts[laneID{0x1122334455667788, 489921}] = ReasonUncleanStop
 	return m
 }
@@ -135,10 +136,10 @@ const goldenHintHex = `
 `
 
 const goldenManifestHex = `
-	4d 41 59 46 4c 59 4d 46 02 00 00 00 f6 00 00 00
+	4d 41 59 46 4c 59 4d 46 03 00 00 00 16 01 00 00
 	d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3 d3
 	06 00 00 00 0a 00 00 00 07 00 00 00 00 00 00 00
-	04 00 00 00 02 00 00 00 02 00 00 00 03 00 00 00
+	04 00 00 00 02 00 00 00 02 00 00 00 04 00 00 00
 	01 00 00 00 62 6f 6f 74 68 69 88 77 66 55 44 33
 	22 11 00 1c 20 69 00 00 00 00 00 00 00 00 00 00
 	00 00 89 77 66 55 44 33 22 11 01 1c 20 69 00 00
@@ -146,11 +147,13 @@ const goldenManifestHex = `
 	22 11 c0 79 07 00 00 00 00 00 00 00 00 00 03 00
 	00 00 00 10 00 00 00 00 00 00 88 77 66 55 44 33
 	22 11 c1 79 07 00 00 00 00 00 01 00 00 00 02 00
-	01 00 00 00 00 00 00 00 00 00 89 77 66 55 44 33
+	01 00 00 00 00 00 00 00 00 00 88 77 66 55 44 33
+	22 11 c2 79 07 00 00 00 00 00 00 00 00 00 01 00
+	00 00 00 08 00 00 00 00 00 00 89 77 66 55 44 33
 	22 11 ff ff ff ff ff ff ff ff 04 00 00 00 04 00
 	00 00 00 00 00 00 00 00 00 00 88 77 66 55 44 33
 	22 11 c1 79 07 00 00 00 00 00 01 00 00 00 00 00
-	00 00 83 f0 08 aa
+	00 00 ab bf 49 21
 `
 
 const goldenPlainHintHex = `

@@ -14,11 +14,11 @@ import (
 // The manifest of a vnode, vnode/<partition>: the evidence of what a partition
 // on this disk holds and has dropped. It is published whole (see vfs.Publish)
 // before what it promises is relied on. Integers are little-endian; this is
-// format 2.
+// format 3.
 //
 //	offset  size  field
 //	0       8     magic "MAYFLYMF"
-//	8       4     format, 2
+//	8       4     format, 3
 //	12      4     length of the whole file, bytes
 //	16      16    disk id
 //	32      4     partition: bits
@@ -35,12 +35,13 @@ import (
 //	              horizon i64 (epochs, seconds; 0: none)
 //	…       32    per segment, ascending: bucket id u64, slot i64 (-1 plain), seq
 //	              u32, state u16 (1 clean, 2 dirty, 3 sealed, 4 buried), suspect u16 (0
-//	              or 1), sealed length u64 (0 unless sealed)
+//	              or 1), length u64: of a sealed one, or of what was synced of a
+//	              clean one (0: unknown); else 0
 //	…       24    per doubt, ascending: bucket id u64, slot i64, reason u32, zero u32
 //	len-4   4     CRC-32C of every byte before it
 const (
 	manifestMagic    = "MAYFLYMF"
-	manifestFormat   = 2
+	manifestFormat   = 3
 	manifestFixed    = 68       // bytes
 	maxManifestBytes = 64 << 20 // two million segments
 	maxBootIDBytes   = 64
@@ -66,7 +67,7 @@ func (s segState) open() bool { return s == segClean || s == segDirty }
 type segRecord struct {
 	state   segState
 	suspect bool  // open when the machine stopped, and not scanned since: pages may be missing
-	length  int64 // bytes; of a sealed one
+	length  int64 // bytes; of a sealed one, or of what was durable of a clean one when it was said to be clean
 }
 
 // A manifest is the decoded form.
@@ -219,7 +220,7 @@ func (m *manifest) decodeSegments(b []byte) error {
 		switch {
 		case len(m.segments) > 0 && compareSegs(last, id) >= 0:
 			return badFormat(manifestFixed, "the segments are out of order")
-		case id.slot < plainSlot || s.state < segClean || s.state > segBuried || s.length < 0 || (s.state == segSealed) != (s.length > 0),
+		case id.slot < plainSlot || s.state < segClean || s.state > segBuried || s.length < 0, s.state == segSealed && s.length == 0, s.state != segSealed && s.state != segClean && s.length > 0,
 			suspect > 1, s.suspect && !s.state.open(), s.state == segBuried && id.slot != plainSlot:
 			return badFormat(manifestFixed, "a segment of slot %d in state %d with %d bytes", id.slot, s.state, s.length)
 		}

@@ -107,8 +107,8 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	}
 	said, listed := s.evidence.segment(seg.id)
 	sealedSaid := listed && said.state == segSealed
-	if sealedSaid && size < said.length {
-		s.noteDamage(Damage{File: seg.data.name, Offset: size, Bytes: said.length - size, What: "the segment is shorter than when it was sealed"}, l.id, ReasonShortSegment)
+	if size < said.length {
+		s.noteDamage(Damage{File: seg.data.name, Offset: size, Bytes: said.length - size, What: "the segment is shorter than when it was sealed, or last synced"}, l.id, ReasonShortSegment)
 	}
 	h, err := s.disk.openHint(hintName(seg.data.name))
 	if err == nil && (h.segID != seg.id || h.partition != s.partition || h.sealedLength > size || sealedSaid && said.length != h.sealedLength) {
@@ -142,6 +142,7 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	case said.state == segDirty:
 		trust = trustKilled
 	}
+	seg.durable = said.length
 	// The hint of a disk that cannot be read now may list what a scan of it misses.
 	b, err := l.recover(seg, size, trust, unread)
 	seg.retired = seg.retired || hinted // what is appended behind its hint would be lost if that were read right next time
@@ -155,7 +156,10 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		seg.retired = true
 		s.evidence.setLater(seg.id, segRecord{state: segDirty})
 	case said.suspect && seg.rescan == nil:
-		said.suspect = false
+		said.suspect, said.length = false, min(said.length, seg.end.Load())
+		s.evidence.setLater(seg.id, said)
+	case said.state == segClean && said.length > seg.end.Load():
+		said.length = seg.end.Load() // its slot is doubted for it already
 		s.evidence.setLater(seg.id, said)
 	}
 	return b, err
@@ -283,7 +287,7 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 		case st.kind == holePart && !last:
 			s.noteHole(seg, st)
 			seg.holes = append(seg.holes, hole{st.offset, st.size})
-		case st.kind == holePart, tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:
+		case st.offset >= seg.durable && (st.kind == holePart || tr != trustSealed && st.kind == tornTail || tr == trustNothing && last):
 			// What was acknowledged of an unsynced tail, the manifest's dirty mark
 			// accounts for.
 			s.noteTorn(seg, st)

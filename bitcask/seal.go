@@ -263,7 +263,7 @@ func (l *lane) clean() error {
 			faults = append(faults, diskError(object.MaybeDone, "syncing "+l.store.disk.fs.Path(seg.data.name), err))
 			continue
 		}
-		l.store.evidence.cleanLater(seg.id)
+		l.store.evidence.cleanLater(seg.id, seg.wholeEnd())
 	}
 	l.mu.Lock()
 	l.dirty = l.dirty && len(faults) > 0

@@ -43,6 +43,8 @@ type segment struct {
 
 	headerEnd int64 // bytes; 0 of one that had been sealed when it was opened, or has no good header
 
+	durable int64 // bytes that the manifest said were synced when it was opened: what is missing of them is damage
+
 	end    atomic.Int64 // bytes appended, or about to be; a multiple of 8; the sealed length at last
 	syncer segSyncer
 }
@@ -112,6 +114,15 @@ func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
 		y.done.Broadcast()
 	}
 	return nil
+}
+
+// wholeEnd returns up to where the segment has no hole. The caller has the role.
+func (s *segment) wholeEnd() int64 {
+	end := s.end.Load()
+	for _, h := range s.holes {
+		end = min(end, h.offset)
+	}
+	return end
 }
 
 // syncFailed reports whether a sync of the segment has failed.
