@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/client"
@@ -50,7 +51,7 @@ func (d *Demo) readBackFrom(ctx context.Context, c *client.Client, p place, keys
 		s.ReadBack++
 	}
 	for _, second := range seconds {
-		keys, certain, err := c.Keys(ctx, second.Epoch, second.DC)
+		keys, certain, err := certainKeys(ctx, c, second)
 		if err != nil {
 			d.ledger.noteFault(0, "the index of %v cannot be read through %s: %v", second, p.name, err)
 		} else if !certain {
@@ -58,6 +59,24 @@ func (d *Demo) readBackFrom(ctx context.Context, c *client.Client, p place, keys
 		}
 		d.ledger.noteListed(p.name, second, keys)
 	}
+}
+
+// certainFor is how long a node may take until it is certain of a second: right
+// after a cluster's start its replicas have yet to find out that nothing was there
+// before.
+const (
+	certainFor   = 20 * time.Second
+	certainPause = 100 * time.Millisecond
+)
+
+// certainKeys lists a second until that is certain, or for certainFor.
+func certainKeys(ctx context.Context, c *client.Client, second event.IndexKey) (keys []event.Key, certain bool, err error) {
+	for range certainFor / certainPause {
+		if keys, certain, err = c.Keys(ctx, second.Epoch, second.DC); err != nil || certain || !pause(ctx, certainPause) {
+			break
+		}
+	}
+	return keys, certain, err
 }
 
 // noteListed compares the keys that a node says the index has of a second with
