@@ -205,6 +205,11 @@ func (n *node) open() (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // it gives up: another attempt opens it anew
+			_ = n.disk.Close()
+		}
+	}()
 	disks, err := vnode.OnDisks(n.disk)
 	if err != nil {
 		return err

@@ -22,11 +22,12 @@ func (s *Sim) checkStep(before, after *agreed.Document) {
 }
 
 // asked returns who has to promise a change: who is said to, and whoever owns in the
-// newest ring before it, but for those who are down: they are replaced. Who leaves has
-// promised the ring that it is not in.
+// newest ring before it, but for those who are down, even if they have come back since
+// it was proposed: they were replaced, and do not own again before a change of their
+// own. Who leaves has promised the ring that it is not in.
 func asked(before, doc *agreed.Document) (ids []ring.NodeID) {
 	for _, m := range before.Members {
-		if m.State == agreed.Valid && !(m.Down && !m.Back) || slices.Contains(doc.Change.Members, m.ID) {
+		if m.State == agreed.Valid && !m.Down || slices.Contains(doc.Change.Members, m.ID) {
 			ids = append(ids, m.ID)
 		}
 	}
