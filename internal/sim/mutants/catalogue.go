@@ -51,7 +51,8 @@ var mutants = []mutant{
 	},
 	{
 		"recovery drops what follows a bad record", "bitcask/recover.go",
-		"case st.kind == holePart, tr != trustSealed && st.kind == tornTail, tr == trustNothing && last:", "case st.kind != wholeRecord, tr == trustNothing && last:",
+		"case st.offset >= seg.durable && (st.kind == holePart || tr != trustSealed && st.kind == tornTail || tr == trustNothing && last):",
+		"case st.kind != wholeRecord || tr == trustNothing && last:",
 	},
 	{
 		"merging rows loses an entry", "internal/index/merge.go",
