@@ -9,8 +9,10 @@ package ring
 // left then that could speak for it.
 //
 // behind reports whether a node is known to have adopted a history of that version
-// or a later one, or will not answer at all: it is down, lost, or has left. w is the
-// least number of owners that ever acknowledged a put in the object's bucket.
+// or a later one, or will never answer again: it is lost, or has left. One that is
+// merely held for down may be up where nobody tells it so, and makes a quorum with
+// another that has not heard either. w is the least number of owners that ever
+// acknowledged a put in the object's bucket.
 //
 // Slots that a change was prepared for need nothing of it, and are settled when
 // their owners promised; they are asked for all the same, as it costs nothing.

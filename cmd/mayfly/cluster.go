@@ -176,6 +176,21 @@ func (r *clusterRun) document(ctx context.Context) (*agreed.Document, error) {
 // seconds.
 const documentTries = 100
 
+// members returns what is agreed, and the members of it that are named.
+func (r *clusterRun) members(ctx context.Context, names ...string) (*agreed.Document, []agreed.Member, error) {
+	d, err := r.document(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ms := make([]agreed.Member, len(names))
+	for i, name := range names {
+		if ms[i], err = resolve(d, name); err != nil {
+			return nil, nil, err
+		}
+	}
+	return d, ms, nil
+}
+
 // resolve finds a member by name or id. Members that have left or are lost are
 // found by their ids only.
 func resolve(d *agreed.Document, text string) (agreed.Member, error) {

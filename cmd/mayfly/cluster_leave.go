@@ -91,14 +91,11 @@ A node that is joining and has no places yet is forgotten at once.`,
 	}
 	wait, f := waitFlags(cmd)
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.document(ctx)
+		_, ms, err := r.members(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		m, err := resolve(d, args[0])
-		if err != nil {
-			return err
-		}
+		m := ms[0]
 		if m.State == agreed.Joining {
 			_, err := r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: agreed.Staged{Kind: agreed.StageLeave, Node: m.ID}}, fmt.Sprintf("%s had no places and is forgotten", m.Name))
 			return err
@@ -128,18 +125,11 @@ back. What only OLD had whole is lost then: the plan refuses and says how much.`
 	lost := cmd.Flags().Bool("lost", false, "OLD will not come back: nobody waits for it, nothing is had of it")
 	wait, f := waitFlags(cmd)
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.document(ctx)
+		_, ms, err := r.members(ctx, args...)
 		if err != nil {
 			return err
 		}
-		old, err := resolve(d, args[0])
-		if err != nil {
-			return err
-		}
-		next, err := resolve(d, args[1])
-		if err != nil {
-			return err
-		}
+		old, next := ms[0], ms[1]
 		kind := agreed.StageReplace
 		if *lost {
 			kind = agreed.StageLose
@@ -174,14 +164,11 @@ What only the lost member had whole is lost: the plan refuses and says how much;
 		if !*lost {
 			return usagef("%s: a member that answers hands over what it has with \"mayfly cluster leave %s\"; if it is gone for good, add --lost", r.what, args[0])
 		}
-		d, err := r.document(ctx)
+		_, ms, err := r.members(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		m, err := resolve(d, args[0])
-		if err != nil {
-			return err
-		}
+		m := ms[0]
 		return r.stageAndWait(ctx, agreed.Staged{Kind: agreed.StageLose, Node: m.ID}, m, *wait, f)
 	})
 }

@@ -62,15 +62,11 @@ func (r *clusterRun) stage(ctx context.Context, s agreed.Staged) error {
 func (a *app) stageCommand(cmd *cobra.Command, what func(d *agreed.Document, m agreed.Member, args []string) (agreed.Staged, error)) *cobra.Command {
 	cmd.GroupID = groupStage
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		d, err := r.document(ctx)
+		d, ms, err := r.members(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		m, err := resolve(d, args[0])
-		if err != nil {
-			return err
-		}
-		s, err := what(d, m, args[1:])
+		s, err := what(d, ms[0], args[1:])
 		if err != nil {
 			return err
 		}
@@ -158,14 +154,11 @@ again with "cluster join", or forget it with "cluster leave".`,
 	}, func(ctx context.Context, r *clusterRun, args []string) error {
 		c, what := agreed.Command{Kind: agreed.Clear}, "nothing is staged any more"
 		if len(args) > 0 {
-			d, err := r.document(ctx)
+			_, ms, err := r.members(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			m, err := resolve(d, args[0])
-			if err != nil {
-				return err
-			}
+			m := ms[0]
 			c.Node, what = m.ID, fmt.Sprintf("nothing is staged for %s any more", m.Name)
 		}
 		_, err := r.change(ctx, c, what)

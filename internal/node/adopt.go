@@ -19,7 +19,7 @@ import (
 type view struct {
 	doc     *agreed.Document
 	fence   *ring.Fence // of doc's history and some before it
-	settled atomic.Bool // all members are known to have adopted it, or will not answer
+	settled atomic.Bool // all members are known to have adopted it
 }
 
 // ring returns the history of rings that counts here.

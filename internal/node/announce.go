@@ -147,14 +147,14 @@ func (n *Node) isSettled(view *view, o ring.Placed, w int) bool {
 			return true
 		}
 		m, known := view.doc.Member(id)
-		return !known || m.Down || m.State == agreed.Left || m.State == agreed.Lost
+		return !known || m.State == agreed.Left || m.State == agreed.Lost
 	}
 	latest, began := 0, 0 // members that may not have this history, and not even that which this node began with
 	for _, m := range view.doc.Members {
 		if !behind(m.ID, now) {
 			latest++
 		}
-		if !behind(m.ID, n.began) {
+		if !m.Down && !behind(m.ID, n.began) {
 			began++
 		}
 	}
@@ -163,6 +163,7 @@ func (n *Node) isSettled(view *view, o ring.Placed, w int) bool {
 		return true
 	}
 	// Who owned what before this node began is not known: whoever it was, no quorum
-	// may be left of them.
+	// may be left of them. Members that are down are taken to be silent here: after a
+	// zone is lost all that start anew would wait for it.
 	return began <= max(0, o.N-w) && view.fence.Settled(o, w, behind)
 }

@@ -64,6 +64,12 @@ func TestAcknowledgedWhenSettled(t *testing.T) {
 	if err := putOnce(t, nodes[d], rec); err == nil || !object.AsError(err).Code.Retryable() || object.AsError(err).Outcome != object.MaybeDone {
 		t.Errorf("a put that A and C would deny: %v", err)
 	}
+	// That A is held for down does not make it silent: it may be up beside C.
+	c.do(agreed.Command{Kind: agreed.Down, Node: a})
+	until(t, "D knows that A is held for down", func() bool { m, _ := nodes[d].document().Member(a); return m.Down })
+	if o, w := nodes[d].local.fence.placing.of(rec.Type, rec.Bucket, rec.Key, ring.Hash(rec.Type, rec.Bucket, rec.Key)); nodes[d].isSettled(nodes[d].view.Load(), o, w) {
+		t.Error("what A, held for down, and C would deny is settled")
+	}
 	if _, err := get(nodes[a], rec); err == nil {
 		t.Error("who has not heard of it finds it: the test is none")
 	}

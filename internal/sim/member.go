@@ -340,7 +340,7 @@ func (n *node) learnsBefore(err *object.Error, of *node, theirs ring.Version, f 
 func (n *node) settled(o ring.Placed, p *bucket.Properties) bool {
 	if n.began != (ring.Version{}) {
 		for _, m := range n.doc.Members {
-			if m.State.Live() && !n.behind(m.ID, n.began) {
+			if m.State.Live() && !(m.Down && !m.Back) && !n.behind(m.ID, n.began) {
 				return false
 			}
 		}
@@ -349,13 +349,14 @@ func (n *node) settled(o ring.Placed, p *bucket.Properties) bool {
 	return n.fence.Settled(o, min(p.W, max(p.SmallestW, 1)), n.behind)
 }
 
-// behind reports whether a node is known to have adopted a history, or to be silent.
+// behind reports whether a node is known to have adopted a history, or not to be a
+// member any more.
 func (n *node) behind(id ring.NodeID, v ring.Version) bool {
 	if id == n.id {
 		return true
 	}
 	m, known := n.doc.Member(id)
-	return !known || m.Down && !m.Back || !m.State.Live() || !n.known[id].Before(v)
+	return !known || !m.State.Live() || !n.known[id].Before(v)
 }
 
 // unneeded reports whether nobody needs the node's plain data of a partition.
