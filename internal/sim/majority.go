@@ -17,8 +17,8 @@ func (f *faults) loseMajority() {
 		return
 	}
 	for _, n := range s.members() {
-		if !n.running || n.doc != a.doc { // it might be the only one who knows more than those that are left
-			return
+		if doc, err := n.stored(); !n.running || n.doc != a.doc || err != nil || doc != a.doc {
+			return // others might be the only ones who know more than those that are left
 		}
 	}
 	f.note(nil, "majority of voters lost")
@@ -42,7 +42,10 @@ func (f *faults) loseMajority() {
 
 // voterBack lets voters start again, if agreement needs them no more.
 func (f *faults) voterBack(away []*node) {
-	if f.s.agreement.lost {
+	switch {
+	case f.s.ended:
+		return
+	case f.s.agreement.lost:
 		f.s.after(time.Second, func() { f.voterBack(away) })
 		return
 	}
@@ -95,5 +98,7 @@ func (a *agreement) recoverOn(away []*node) {
 		n.start()
 		return
 	}
-	s.after(time.Second, func() { a.recoverOn(away) })
+	if !s.ended {
+		s.after(time.Second, func() { a.recoverOn(away) })
+	}
 }
