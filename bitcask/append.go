@@ -152,7 +152,7 @@ func (l *lane) settleLocked(op *putOp) {
 	if op.err == nil {
 		l.insert(op, l.bucket.KeepAll)
 		l.lastPut = max(l.lastPut, op.now)
-		l.store.disk.stats.records.Add(1)
+		op.stripe.records.Add(1)
 	}
 	l.disclaimLocked(op)
 }
@@ -173,7 +173,7 @@ func (l *lane) writeBatch() {
 		l.vector = op.frameIn(l.vector)
 		at += op.size
 	}
-	written, err := d.writev(seg, l.vector, start)
+	written, err := d.writev(l.batch[0].stripe, seg, l.vector, start)
 	clear(l.vector)
 	l.vector = l.vector[:0]
 	if err != nil {

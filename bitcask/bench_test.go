@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -142,6 +143,8 @@ func benchPut(b *testing.B, p putter, size, writers int) {
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
 	b.ResetTimer()
+	before := cpuTime(b)
+	defer func() { b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op") }()
 	var wg sync.WaitGroup
 	for range writers {
 		wg.Go(func() {
@@ -165,6 +168,16 @@ func benchPut(b *testing.B, p putter, size, writers int) {
 	wg.Wait()
 }
 
+// cpuTime returns what the process has used of the processors, the kernel included.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var use unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+}
+
 // BenchmarkPutDelta puts another delta to a key that has some.
 func BenchmarkPutDelta(b *testing.B) {
 	for _, have := range []int{1, 100, 1000} {
@@ -180,7 +193,7 @@ func BenchmarkPutDelta(b *testing.B) {
 			}
 			o := delta(int64(have))
 			op := s.disk.newOp()
-			op.hash, op.version, op.sync = o.hash(), o.rec.Version(), SyncAlways
+			op.hash, op.version, op.digest, op.sync = o.hash(), o.rec.Version(), o.rec.Version().Short(), SyncAlways
 			b.ReportAllocs()
 			for b.Loop() { // all of a put that depends on how many there are, but for entering it
 				op.next = o.rec.Header

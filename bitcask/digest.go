@@ -25,6 +25,9 @@ func minuteOf(timed bool, epoch int64) int64 {
 
 // at returns the sum of one minute, made if it is not there.
 func (m *minutes) at(minute int64) *MinuteDigest {
+	if n := len(*m); n > 0 && (*m)[n-1].Minute == minute { // what is put is new, mostly
+		return &(*m)[n-1]
+	}
 	i, found := slices.BinarySearchFunc(*m, minute, func(d MinuteDigest, minute int64) int { return int(d.Minute - minute) })
 	if !found {
 		*m = slices.Insert(*m, i, MinuteDigest{Minute: minute})

@@ -20,7 +20,8 @@ type Disk struct {
 	lock     io.Closer
 	handles  *handles
 	hints    *hintCache
-	gate     *gate
+	gate     *gate // the first stripe's, for calls that come now and then
+	stripes  stripes
 	ops      sync.Pool // of *putOp; the Disk's own, as they hold channels
 	space    space
 	stats    counters
@@ -190,7 +191,7 @@ func (d *Disk) openStores() []*Store {
 // sealed. After an error it is closed too, and what is on the disk is what a
 // killed process leaves.
 func (d *Disk) Close() error {
-	if !d.gate.shut() {
+	if !d.stripes.shut() {
 		return nil
 	}
 	close(d.stop)
@@ -241,16 +242,16 @@ func (d *Disk) createSegment(seg *segment, dir string, h *segHeader) error {
 	return nil
 }
 
-// writev appends to a segment's file.
-func (d *Disk) writev(seg *segment, bufs [][]byte, off int64) (int64, error) {
+// writev appends to a segment's file. The caller counts in t.
+func (d *Disk) writev(t *stripe, seg *segment, bufs [][]byte, off int64) (int64, error) {
 	f, err := d.handles.acquire(&seg.data)
 	if err != nil {
 		return 0, err
 	}
 	n, err := f.WritevAt(bufs, off)
 	d.handles.release(&seg.data)
-	d.stats.appends.Add(1)
-	d.stats.appendedBytes.Add(n)
+	t.appends.Add(1)
+	t.appendedBytes.Add(n)
 	return n, err
 }
 

@@ -192,7 +192,7 @@ func (s *Store) forget(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.lanes, func(_ laneID, other *lane) bool { return other == l })
-	s.recent[l.id.recent()].CompareAndSwap(l, nil)
+	s.recent[l.id.recent()].CompareAndSwap(l.recent, nil)
 }
 
 // Maintained is what one round of Maintain did.

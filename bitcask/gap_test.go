@@ -90,7 +90,7 @@ func begin(t *testing.T, s *Store, o *testObject) (*lane, *putOp) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op := &putOp{hash: o.hash(), epoch: o.epoch, now: t0, sync: o.b.Sync, raw: o.rec.Raw(), next: o.rec.Header, version: o.rec.Version(), size: framedSize(len(o.rec.Raw()))}
+	op := &putOp{stripe: s.disk.stripes.next(), hash: o.hash(), epoch: o.epoch, now: t0, sync: o.b.Sync, raw: o.rec.Raw(), next: o.rec.Header, version: o.rec.Version(), digest: o.rec.Version().Short(), size: framedSize(len(o.rec.Raw()))}
 	if _, err := l.claim(o.b, op, Newest); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func writePages(t *testing.T, d *Disk, op *putOp, n int64) (whole bool) {
 	if n == 0 || upTo == 0 {
 		return false
 	}
-	if _, err := d.writev(op.seg, [][]byte{b[:upTo]}, op.offset); err != nil {
+	if _, err := d.writev(d.stripes.first(), op.seg, [][]byte{b[:upTo]}, op.offset); err != nil {
 		t.Fatal(err)
 	}
 	return upTo == int64(len(b))

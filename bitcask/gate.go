@@ -11,7 +11,7 @@ type gate struct {
 
 const gateShut = 1 << 62
 
-func newGate() *gate { return &gate{empty: make(chan struct{}, 1)} }
+func (g *gate) init() { g.empty = make(chan struct{}, 1) }
 
 // enter reports whether the gate is open; if so, leave must follow.
 func (g *gate) enter() bool {

@@ -37,13 +37,13 @@ func (h *Head) Release() {
 // CodeCorrupt (there is a record, but it is damaged) or CodeDisk.
 func (s *Store) Get(b Bucket, hash uint64, epoch, now int64, key []byte) (object.Record, error) {
 	d := s.disk
-	if !d.gate.enter() {
-		return object.Record{}, ErrStopping
-	}
-	defer d.gate.leave()
-	d.stats.gets.Add(1)
 	op := d.newOp()
 	defer d.freeReader(op)
+	if !op.stripe.gate.enter() {
+		return object.Record{}, ErrStopping
+	}
+	defer op.stripe.gate.leave()
+	op.stripe.gets.Add(1)
 	return retryMerged(func() (object.Record, error) { return s.get(b, hash, epoch, now, key, op) })
 }
 
@@ -95,7 +95,7 @@ func (s *Store) find(b Bucket, hash uint64, epoch, now int64, op *putOp) error {
 	if l == nil {
 		return ErrAbsent
 	}
-	op.places, err = l.lookup(op.places[:0], hash)
+	err = l.lookup(op, hash)
 	if err == nil && len(op.places) == 0 {
 		return ErrAbsent
 	}
@@ -126,13 +126,13 @@ func (s *Store) hiddenPlain(b Bucket, h *object.Header, now int64) bool {
 // Head is [Store.Get] without the value: nothing but the header is read.
 func (s *Store) Head(b Bucket, hash uint64, epoch, now int64, key []byte) (Head, error) {
 	d := s.disk
-	if !d.gate.enter() {
-		return Head{}, ErrStopping
-	}
-	defer d.gate.leave()
-	d.stats.heads.Add(1)
 	op := d.newOp()
 	defer d.freeReader(op)
+	if !op.stripe.gate.enter() {
+		return Head{}, ErrStopping
+	}
+	defer op.stripe.gate.leave()
+	op.stripe.heads.Add(1)
 	h, err := retryMerged(func() (object.Header, error) {
 		if err := s.find(b, hash, epoch, now, op); err != nil {
 			return object.Header{}, err

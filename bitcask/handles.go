@@ -11,14 +11,12 @@ import (
 // A handle is a file that is opened when it is needed and closed when too many
 // are open. Its zero value but for the name is a closed one.
 type handle struct {
-	name  string
-	write bool // opened for writing too
-
 	state atomic.Int64 // 0: closed; otherwise open, with one user less than that
 	used  atomic.Bool  // since eviction last came by
 	gone  atomic.Bool  // dropped: it may not be opened again
-
-	file vfs.File // set while state is 0, by the one that opens or closes it
+	write bool         // opened for writing too
+	file  vfs.File     // set while state is 0, by the one that opens or closes it
+	name  string
 
 	next, prev *handle // neighbours among the open; guarded by handles.mu
 }

@@ -18,45 +18,47 @@ import (
 // them, see reserve.go. mu is held for lookups and for bookkeeping, never across input
 // or output.
 type lane struct {
-	store *Store
-	id    laneID
-	timed bool
+	// What every put changes, side by side: it is another processor's, mostly.
+	mu       laneMutex
+	loaded   bool       // segs is complete
+	dropped  bool       // expired and gone
+	busy     bool       // somebody has the role
+	spinning bool       // a put watches for the role to become free
+	dirty    bool       // the role's: the manifest says that appends may be unsynced
+	careless bool       // the role's: the last batch had puts that are acknowledged unsynced
+	waiting  int        // goroutines that wait for the role itself, not to be led
+	active   *segment   // takes the appends; nil if the next put must make one
+	segs     []*segment // ascending by seq; copied when it changes
+	flight   flight     // puts that write at places of their own, without the role
+	claims   claims
+	queue    []*putOp
+	lastPut  int64 // seconds: the caller's clock at the last append
 
-	mu      laneMutex
-	bucket  Bucket     // as the files or the first put say; no Type while neither has
-	changed sync.Cond  // on mu: loading ended, the role became free, or an awaited put ended
-	loaded  bool       // segs is complete
+	store   *Store
+	id      laneID
+	recent  *recentLane // of itself
+	timed   bool
+	bucket  Bucket    // as the files or the first put say; no Type while neither has
+	changed sync.Cond // on mu: loading ended, the role became free, or an awaited put ended
+
 	loading bool       // somebody is at it
 	found   []segID    // the files on disk, ascending, until loaded
 	unused  []segID    // files that a crash left and that hold nothing
-	segs    []*segment // ascending by seq; copied when it changes
-	active  *segment   // takes the appends; nil if the next put must make one
 	spare   *segment   // made, but the manifest could not be written: the next put takes it
-	dropped bool       // expired and gone
 	toDrop  []string   // its files, once dropped, until they are unlinked
 	buried  []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked
-	claims  claims
 
 	hasCondemned atomic.Bool // a segment's condemned is not empty
 	unread       atomic.Bool // a segment has a rescan, or had one
 	rescanAt     int64       // seconds: when the next one is made
 
-	flight flight // puts that write at places of their own, without the role
-
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 
-	busy       bool
-	spinning   bool          // a put watches for the role to become free
-	freed      atomic.Uint32 // how often it did
-	waiting    int           // goroutines that wait for the role itself, not to be led
-	queue      []*putOp
+	freed      atomic.Uint32 // how often the role became free
 	queueBytes int64
 	batch      []*putOp // the role's
 	vector     [][]byte // the role's
 	nextSeq    uint32   // the role's
-	dirty      bool     // the role's: the manifest says that appends may be unsynced
-	careless   bool     // the role's: the last batch had puts that are acknowledged unsynced
-	lastPut    int64    // seconds: the caller's clock at the last append
 }
 
 // A laneMutex is held for less than a microsecond, by readers too: they would gain
@@ -71,6 +73,7 @@ func (m *laneMutex) RUnlock() { m.Unlock() }
 func newLane(s *Store, id laneID) *lane {
 	l := &lane{store: s, id: id, timed: id.slot != plainSlot}
 	l.changed.L = &l.mu
+	l.recent = &recentLane{id, l}
 	return l
 }
 
@@ -85,34 +88,36 @@ func (l *lane) takeRoleLocked() {
 	l.busy = true
 }
 
-// lookup appends to dst the places of all records with that hash: those of open
-// segments from memory, those of sealed ones from their hints.
-func (l *lane) lookup(dst []place, hash uint64) ([]place, error) {
+// lookup sets op.places to those of all records with that hash: of open segments from
+// memory, of sealed ones from their hints.
+func (l *lane) lookup(op *putOp, hash uint64) error {
 	l.mu.RLock()
 	if !l.loaded {
 		l.mu.RUnlock()
 		if err := l.load(); err != nil {
-			return dst, err
+			return err
 		}
 		l.mu.RLock()
 	}
-	dst, sealed := l.findLocked(dst, wanted{hash: uint32(hash)})
+	found, sealed := l.findLocked(op.places[:0], wanted{hash: uint32(hash)})
 	l.mu.RUnlock()
-	return l.lookupRest(dst, sealed, hash)
+	op.places = found
+	return l.lookupRest(op, sealed, hash)
 }
 
-// lookupRest adds to what the keydirs know what the hints of sealed segments do.
-func (l *lane) lookupRest(dst []place, sealed []*segment, hash uint64) ([]place, error) {
+// lookupRest adds to op.places, which the keydirs know, what the hints of sealed
+// segments do.
+func (l *lane) lookupRest(op *putOp, sealed []*segment, hash uint64) error {
 	for _, seg := range sealed {
 		var err error
-		if dst, err = l.lookupSealed(dst, seg, uint32(hash)); err != nil {
-			return dst, err
+		if op.places, err = l.lookupSealed(op.stripe, op.places, seg, uint32(hash)); err != nil {
+			return err
 		}
 	}
 	if l.hasCondemned.Load() {
-		dst = l.dropCondemned(dst)
+		op.places = l.dropCondemned(op.places)
 	}
-	return dst, nil
+	return nil
 }
 
 // wanted says which records are looked for: those with a hash, or of these only
@@ -128,25 +133,23 @@ func (w wanted) is(loc location) bool { return !w.oneVersion || loc.digest == w.
 // be asked.
 func (l *lane) findLocked(dst []place, w wanted) (found []place, sealed []*segment) {
 	for i, seg := range l.segs {
-		if seg.plain.resident != nil {
+		switch {
+		case seg.keydir != nil:
+			for loc := range seg.keydir.find(w.hash) {
+				if w.is(loc) {
+					dst = append(dst, place{seg, loc})
+				}
+			}
+		case seg.plain.resident != nil:
 			for _, loc := range findResident(seg.plain.resident, w.hash) {
 				if w.is(loc) {
 					dst = append(dst, place{seg, loc})
 				}
 			}
-			continue
-		}
-		if seg.keydir == nil {
-			if sealed == nil && i == 0 && allSealed(l.segs) {
-				return dst, l.segs // the common case of an old slot; segs is not changed in place
-			}
+		case sealed == nil && i == 0 && allSealed(l.segs):
+			return dst, l.segs // the common case of an old slot; segs is not changed in place
+		default:
 			sealed = append(sealed, seg)
-			continue
-		}
-		for loc := range seg.keydir.find(w.hash) {
-			if w.is(loc) {
-				dst = append(dst, place{seg, loc})
-			}
 		}
 	}
 	return dst, sealed
@@ -157,12 +160,12 @@ func allSealed(segs []*segment) bool {
 }
 
 // lookupSealed asks a hint. A damaged one is replaced by a scan of the segment.
-func (l *lane) lookupSealed(dst []place, seg *segment, hash uint32) ([]place, error) {
+func (l *lane) lookupSealed(t *stripe, dst []place, seg *segment, hash uint32) ([]place, error) {
 	const tries = 4 // each after the first means that the segment was sealed anew meanwhile
 	for range tries {
 		hint := seg.sealed.Load()
 		var scratch [8]location
-		found, err := l.store.disk.askHint(scratch[:0], hint, hash)
+		found, err := l.store.disk.askHint(t, scratch[:0], hint, hash)
 		if err == nil {
 			for _, loc := range found {
 				dst = append(dst, place{seg, loc})
@@ -191,8 +194,8 @@ func (l *lane) lookupSealed(dst []place, seg *segment, hash uint32) ([]place, er
 	return dst, object.Errorf(object.CodeDisk, object.NotDone, "%s cannot be read", l.store.disk.fs.Path(hintName(seg.data.name)))
 }
 
-func (d *Disk) askHint(dst []location, hint *sealedHint, hash uint32) ([]location, error) {
-	d.stats.hintLookups.Add(1)
+func (d *Disk) askHint(t *stripe, dst []location, hint *sealedHint, hash uint32) ([]location, error) {
+	t.hintLookups.Add(1)
 	r := hintReader{header: &hint.hintHeader, number: hint.number, kept: d.hints, files: d.handles, handle: &hint.file}
 	defer r.done()
 	return r.lookup(dst, hash)
@@ -201,7 +204,7 @@ func (d *Disk) askHint(dst []location, hint *sealedHint, hash uint32) ([]locatio
 // insert lists op's record in its segment's keydir, in place of a lesser version
 // of its key unless all are kept. The caller holds mu, or has the segment to itself.
 func (l *lane) insert(op *putOp, keepAll bool) {
-	loc := location{uint32(op.hash), uint32(op.offset / align), uint32(op.size / align), op.version.Short()}
+	loc := location{uint32(op.hash), uint32(op.offset / align), uint32(op.size / align), op.digest}
 	minute, replaced := minuteOf(l.timed, op.epoch), false
 	if op.old.seg == op.seg && !keepAll && op.old.seg != nil && op.version.Compare(op.oldVersion) > 0 &&
 		op.seg.keydir.replace(op.old.location, loc) {

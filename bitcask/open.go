@@ -37,10 +37,12 @@ func OpenDisk(fsys vfs.FS, cfg Config, nowMicros int64) (*Disk, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	d := &Disk{
-		fs: fsys, cfg: cfg, identity: id, lock: lock, handles: newHandles(fsys, cfg.MaxHandles), hints: newHintCache(cfg.HintCacheBytes), gate: newGate(),
+		fs: fsys, cfg: cfg, identity: id, lock: lock, handles: newHandles(fsys, cfg.MaxHandles), hints: newHintCache(cfg.HintCacheBytes),
 		stores: map[Partition]*Store{}, stop: make(chan struct{}),
 	}
 	d.opening.L = &d.mu
+	d.stripes.init()
+	d.gate = &d.stripes.first().gate
 	d.space.init(d)
 	if !cfg.Manual {
 		d.loop.Go(d.syncLoop)

@@ -140,7 +140,7 @@ func (l *lane) lookupAmong(dst []place, segs []*segment, hash uint32) ([]place, 
 		default:
 			l.mu.RUnlock()
 			var err error
-			if dst, err = l.lookupSealed(dst, seg, hash); err != nil {
+			if dst, err = l.lookupSealed(l.store.disk.stripes.first(), dst, seg, hash); err != nil {
 				return dst, err
 			}
 		}

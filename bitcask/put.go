@@ -11,6 +11,8 @@ import (
 
 // A putOp is one put on its way. It is reused.
 type putOp struct {
+	stripe *stripe // its own
+
 	hash    uint64
 	epoch   int64
 	now     int64
@@ -18,6 +20,7 @@ type putOp struct {
 	raw     []byte        // the record; the caller's
 	next    object.Header // of raw
 	version object.Version
+	digest  uint32 // version.Short()
 
 	old        place // the record it may replace
 	oldHeader  object.Header
@@ -31,8 +34,8 @@ type putOp struct {
 
 	reserved bool // it has its place
 
-	chained       *putOp // in the lane's claims
-	before, after *putOp // in the lane's flight
+	chained *putOp // in the lane's claims
+	group   uint8  // of the lane's flight
 
 	seg    *segment // where it was written
 	number uint64   // of the write, see segSyncer
@@ -49,7 +52,7 @@ func (d *Disk) newOp() *putOp {
 	if op, ok := d.ops.Get().(*putOp); ok {
 		return op
 	}
-	return &putOp{wake: make(chan struct{}, 1)}
+	return &putOp{stripe: d.stripes.next(), wake: make(chan struct{}, 1)}
 }
 
 // freeReader gives back an op that only looked records up.
@@ -62,7 +65,7 @@ func (d *Disk) freeReader(op *putOp) {
 // freeOp gives an op back without what it refers to.
 func (d *Disk) freeOp(op *putOp) {
 	clear(op.places)
-	*op = putOp{wake: op.wake, places: op.places[:0], scratch: op.scratch, best: op.best}
+	*op = putOp{stripe: op.stripe, wake: op.wake, places: op.places[:0], scratch: op.scratch, best: op.best}
 	d.ops.Put(op)
 }
 
@@ -80,10 +83,12 @@ func (d *Disk) freeOp(op *putOp) {
 // CodeBadRequest, CodeLowSpace, CodeOverload, CodeDisk, CodeStopping.
 func (s *Store) Put(b Bucket, hash uint64, epoch, now int64, rec object.Record, decide Decide) (Action, error) {
 	d := s.disk
-	if !d.gate.enter() {
+	op := d.newOp()
+	defer d.freeOp(op)
+	if !op.stripe.gate.enter() {
 		return 0, ErrStopping
 	}
-	defer d.gate.leave()
+	defer op.stripe.gate.leave()
 	epoch, err := s.admit(b, hash, epoch, now, &rec)
 	if err != nil {
 		return 0, err
@@ -95,10 +100,9 @@ func (s *Store) Put(b Bucket, hash uint64, epoch, now int64, rec object.Record, 
 	if decide == nil {
 		decide = Newest
 	}
-	op := d.newOp()
-	defer d.freeOp(op)
 	op.hash, op.epoch, op.now, op.sync = hash, epoch, now, b.Sync
 	op.raw, op.next, op.version, op.size = rec.Raw(), rec.Header, rec.Version(), framedSize(len(rec.Raw()))
+	op.digest = op.version.Short()
 	return l.put(b, op, decide)
 }
 
@@ -248,14 +252,13 @@ func (l *lane) disclaimLocked(op *putOp) {
 // wants says what op is compared with: the records of its key, or, where all are
 // kept, that of its version. A row of an index has a record for each change to it.
 func (op *putOp) wants(keepAll bool) wanted {
-	return wanted{uint32(op.hash), op.version.Short(), keepAll}
+	return wanted{uint32(op.hash), op.digest, keepAll}
 }
 
 // current returns the header of what is stored under op's key and sets op.old.
 // What is damaged counts as not there: it may be put again.
 func (l *lane) current(op *putOp, sealed []*segment, keepAll bool) (*object.Header, error) {
-	var err error
-	if op.places, err = l.lookupRest(op.places, sealed, op.hash); err != nil {
+	if err := l.lookupRest(op, sealed, op.hash); err != nil {
 		return nil, err
 	}
 	if len(op.places) == 0 {
@@ -263,8 +266,7 @@ func (l *lane) current(op *putOp, sealed []*segment, keepAll bool) (*object.Head
 	}
 	places := op.places
 	if keepAll {
-		digest := op.version.Short()
-		places = slices.DeleteFunc(places, func(p place) bool { return p.digest != digest })
+		places = slices.DeleteFunc(places, func(p place) bool { return p.digest != op.digest })
 	}
 	best, at, err := l.store.greatest(places, op.next.Key, op)
 	if err != nil || best.Key == nil {

@@ -305,6 +305,7 @@ func (l *lane) rebuild(seg *segment, sc *scanner, b Bucket, tr trust) (end int64
 func (l *lane) reinsert(op *putOp, st *stretch, b Bucket, sc *scanner) bool {
 	h := &st.header
 	op.hash, op.version = l.store.disk.cfg.Hash(h.Type, h.Bucket, h.Key), h.Version()
+	op.digest = op.version.Short()
 	op.offset, op.size = st.offset, alignUp(st.size)
 	if !l.store.partition.Holds(op.hash) {
 		return false

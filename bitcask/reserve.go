@@ -32,33 +32,40 @@ type hole struct{ offset, size int64 } // bytes; multiples of 8
 
 func (h hole) end() int64 { return h.offset + h.size }
 
-// A flight is the puts that write at places of their own, in the order of these.
-type flight struct{ first, last *putOp }
+// A flight is the puts that write at places of their own. All it knows of them is how
+// many there are in each of two groups and where the groups begin: a put joins the
+// newer one, which becomes the older when that has ended.
+type flight struct {
+	puts  [2]int32
+	start [2]int64 // offsets; of a group without puts it means nothing
+	older uint8
+}
 
-func (f *flight) empty() bool { return f.first == nil }
+func (f *flight) empty() bool { return f.puts == [2]int32{} }
 
+// first returns an offset that no put under way is before, of one that is not empty: the
+// longest unfinished one's, or what others of its group have left behind before it.
+func (f *flight) first() int64 {
+	if f.puts[f.older] > 0 {
+		return f.start[f.older]
+	}
+	return f.start[f.older^1]
+}
+
+// add notes a put that has a place behind all others.
 func (f *flight) add(op *putOp) {
-	if op.before = f.last; f.last != nil {
-		f.last.after = op
-	} else {
-		f.first = op
+	if f.puts[f.older] == 0 {
+		f.older ^= 1
 	}
-	f.last = op
+	newer := f.older ^ 1
+	if f.puts[newer] == 0 {
+		f.start[newer] = op.offset
+	}
+	op.group = newer
+	f.puts[newer]++
 }
 
-func (f *flight) remove(op *putOp) {
-	if op.before != nil {
-		op.before.after = op.after
-	} else {
-		f.first = op.after
-	}
-	if op.after != nil {
-		op.after.before = op.before
-	} else {
-		f.last = op.before
-	}
-	op.before, op.after = nil, nil
-}
+func (f *flight) remove(op *putOp) { f.puts[op.group]-- }
 
 // reserveLocked gives op a place at the end of the active segment, if it may have
 // one now.
@@ -76,7 +83,7 @@ func (l *lane) mayReserveLocked(op *putOp) bool {
 		return false
 	}
 	end := seg.end.Load() + op.size
-	return end <= l.maxBytes() && (l.flight.empty() || end-l.flight.first.offset <= maxAhead)
+	return end <= l.maxBytes() && (l.flight.empty() || end-l.flight.first() <= maxAhead)
 }
 
 func (l *lane) giveLocked(op *putOp) {
@@ -89,7 +96,7 @@ func (l *lane) giveLocked(op *putOp) {
 // writeReserved writes op's record at its place, and shows it.
 func (l *lane) writeReserved(op *putOp) error {
 	d, seg := l.store.disk, op.seg
-	written, err := d.writev(seg, op.frameIn(op.vector[:0]), op.offset)
+	written, err := d.writev(op.stripe, seg, op.frameIn(op.vector[:0]), op.offset)
 	seg.syncer.wrote()
 	if err == nil && op.sync == SyncInterval {
 		d.syncLater(l.store, seg)
@@ -153,7 +160,7 @@ func (s *segment) cutHoles() (cut bool) {
 func (d *Disk) markHoles(s *segment) error {
 	for len(s.holes) > 0 {
 		h := s.holes[len(s.holes)-1]
-		if _, err := d.writev(s, [][]byte{appendGap(nil, h.size, s.generation)}, h.offset); err != nil {
+		if _, err := d.writev(d.stripes.first(), s, [][]byte{appendGap(nil, h.size, s.generation)}, h.offset); err != nil {
 			return err
 		}
 		s.syncer.wrote()

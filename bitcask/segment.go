@@ -20,13 +20,18 @@ import (
 // again. One that the disk could not read whole, see rescan.go, is not sealed
 // before it could.
 type segment struct {
+	// What every put changes, side by side.
+	end    atomic.Int64 // bytes appended, or about to be; a multiple of 8; the sealed length at last
+	syncer segSyncer
+	keydir *keydir // nil when sealed; guarded by the lane's mu
+	sums   minutes // when not sealed; guarded by the lane's mu
+
 	id         segID
 	generation uint32
+	retired    bool // the appender's: nothing more is appended, as the header is damaged or a write failed
 	data       handle
 
-	// Guarded by the lane's mu.
-	keydir *keydir // nil when sealed
-	sums   minutes // when not sealed
+	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
 	plain    plainSegment // of a plain bucket
 	buriedAt int64        // seconds; of a plain bucket, see lane.bury
@@ -37,16 +42,9 @@ type segment struct {
 
 	holes []hole // the appender's, and the scan's: where puts did not finish, until they are marked
 
-	retired bool // the appender's: nothing more is appended, as the header is damaged or a write failed
-
-	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
-
 	headerEnd int64 // bytes; 0 of one that had been sealed when it was opened, or has no good header
 
 	durable int64 // bytes that the manifest said were synced when it was opened: what is missing of them is damage
-
-	end    atomic.Int64 // bytes appended, or about to be; a multiple of 8; the sealed length at last
-	syncer segSyncer
 }
 
 // A sealedHint is the hint of one sealing.

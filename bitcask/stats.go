@@ -2,11 +2,10 @@ package bitcask
 
 import "sync/atomic"
 
-// counters are the Disk's running counts.
+// counters are the Disk's running counts, but for those of every call, see stripe.
 type counters struct {
-	appends, appendedBytes, records                                                                       atomic.Int64
 	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                       atomic.Int64
-	writeErrors, syncs, syncErrors, gets, heads, hintLookups, badReads                                    atomic.Int64
+	writeErrors, syncs, syncErrors, badReads                                                              atomic.Int64
 	merges, mergedSegments, mergeRead, mergeWritten                                                       atomic.Int64
 	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired, plainUnneeded                atomic.Int64
 	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, holes, damage, filesExpired, bytesExpired atomic.Int64
@@ -64,12 +63,15 @@ type Stats struct {
 // Stats returns the Disk's counts. It costs a walk over the slots in use.
 func (d *Disk) Stats() Stats {
 	c := &d.stats
+	count := d.stripes.sum
 	st := Stats{
-		Appends: c.appends.Load(), AppendedBytes: c.appendedBytes.Load(), Records: c.records.Load(),
+		Appends: count(func(t *stripe) *atomic.Int64 { return &t.appends }), AppendedBytes: count(func(t *stripe) *atomic.Int64 { return &t.appendedBytes }),
+		Records: count(func(t *stripe) *atomic.Int64 { return &t.records }), HintLookups: count(func(t *stripe) *atomic.Int64 { return &t.hintLookups }),
+		Gets: count(func(t *stripe) *atomic.Int64 { return &t.gets }), Heads: count(func(t *stripe) *atomic.Int64 { return &t.heads }),
 		PutsSame: c.putsSame.Load(), PutsConflict: c.putsConflict.Load(), PutsExpired: c.putsExpired.Load(),
 		PutsLowSpace: c.putsLowSpace.Load(), PutsOverload: c.putsOverload.Load(), WriteErrors: c.writeErrors.Load(),
-		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(), Gets: c.gets.Load(), Heads: c.heads.Load(),
-		HintLookups: c.hintLookups.Load(), BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(), Holes: c.holes.Load(),
+		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(),
+		BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(), Holes: c.holes.Load(),
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
 		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), PlainUnneeded: c.plainUnneeded.Load(), Merging: c.merging.Load(),

@@ -23,7 +23,7 @@ type Store struct {
 	lanes   map[laneID]*lane
 	listed  map[uint64]listing
 
-	recent [4]atomic.Pointer[lane] // lanes used last, by laneID.recent, found without the lock
+	recent [4]atomic.Pointer[recentLane] // lanes used last, by laneID.recent, found without the lock
 
 	allListed atomic.Bool // every bucket's directory has been read
 	relisted  atomic.Bool // and every slot opened, after the manifest was lost
@@ -56,13 +56,13 @@ func (s *Store) Partition() Partition { return s.partition }
 // lane returns the lane of that id. A missing one is made if create is set,
 // and is otherwise nil.
 func (s *Store) lane(id laneID, create bool) (*lane, error) {
-	if l := s.recent[id.recent()].Load(); l != nil && l.id == id {
-		return l, nil
+	if r := s.recent[id.recent()].Load(); r != nil && r.id == id {
+		return r.lane, nil
 	}
 	s.mu.RLock()
 	l, done := s.lanes[id], s.listed[id.bucket] == listingDone
 	if l != nil {
-		s.recent[id.recent()].Store(l) // under the lock: it is in lanes
+		s.recent[id.recent()].Store(l.recent) // under the lock: it is in lanes
 	}
 	s.mu.RUnlock()
 	if l != nil || done && !create {
@@ -81,6 +81,13 @@ func (s *Store) lane(id laneID, create bool) (*lane, error) {
 		s.lanes[id] = l
 	}
 	return l, nil
+}
+
+// A recentLane names a lane in memory that nobody writes to: the lane's own is
+// another processor's, mostly.
+type recentLane struct {
+	id   laneID
+	lane *lane
 }
 
 // recent is the lane's place among those used last.
