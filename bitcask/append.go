@@ -173,6 +173,7 @@ func (l *lane) writeBatch() {
 		l.vector = op.frameIn(l.vector)
 		at += op.size
 	}
+	d.allocate(seg, l.wantBlocks(seg, start, at))
 	written, err := d.writev(l.batch[0].stripe, seg, l.vector, start)
 	clear(l.vector)
 	l.vector = l.vector[:0]

@@ -36,6 +36,7 @@ type putOp struct {
 
 	chained *putOp // in the lane's claims
 	group   uint8  // of the lane's flight
+	blocks  blocks // to be allocated before writing
 
 	seg    *segment // where it was written
 	number uint64   // of the write, see segSyncer

@@ -89,6 +89,7 @@ func (l *lane) mayReserveLocked(op *putOp) bool {
 func (l *lane) giveLocked(op *putOp) {
 	op.seg, op.offset = l.active, l.active.end.Load()
 	op.seg.end.Store(op.offset + op.size)
+	op.blocks = l.wantBlocks(op.seg, op.offset, op.offset+op.size)
 	l.careless = true
 	l.flight.add(op)
 }
@@ -96,6 +97,7 @@ func (l *lane) giveLocked(op *putOp) {
 // writeReserved writes op's record at its place, and shows it.
 func (l *lane) writeReserved(op *putOp) error {
 	d, seg := l.store.disk, op.seg
+	d.allocate(seg, op.blocks)
 	written, err := d.writev(op.stripe, seg, op.frameIn(op.vector[:0]), op.offset)
 	seg.syncer.wrote()
 	if err == nil && op.sync == SyncInterval {

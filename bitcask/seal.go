@@ -193,9 +193,9 @@ func (l *lane) sealSegment(seg *segment) error {
 	if err := vfs.Publish(s.disk.fs, hint.file.name, func(f vfs.File) error { return writeHint(f, &hint.hintHeader, sorted, sums) }); err != nil {
 		return err
 	}
-	if seg.retired {
-		_ = s.disk.truncate(seg, end) // what follows was never acknowledged; the sealed length says so too
-	}
+	// What follows was never acknowledged, and the sealed length says so too; blocks
+	// that were allocated ahead, perhaps by a process before this one, are given back.
+	_ = s.disk.truncate(seg, end)
 	s.evidence.setLater(seg.id, segRecord{state: segSealed, length: end})
 	if err := s.evidence.publish(); err != nil {
 		return err

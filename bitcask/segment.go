@@ -28,7 +28,8 @@ type segment struct {
 
 	id         segID
 	generation uint32
-	retired    bool // the appender's: nothing more is appended, as the header is damaged or a write failed
+	allocated  int64 // up to where blocks were asked for, by this process; guarded as wantBlocks says
+	retired    bool  // the appender's: nothing more is appended, as the header is damaged or a write failed
 	data       handle
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing

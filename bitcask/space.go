@@ -16,6 +16,7 @@ type space struct {
 	low     atomic.Bool
 	free    atomic.Int64 // bytes, as last seen
 	total   atomic.Int64
+	fixed   atomic.Bool // nothing can be allocated ahead of a file's end here
 
 	mu      sync.Mutex
 	reserve bool // the file is there

@@ -4,12 +4,12 @@ import "sync/atomic"
 
 // counters are the Disk's running counts, but for those of every call, see stripe.
 type counters struct {
-	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                       atomic.Int64
-	writeErrors, syncs, syncErrors, badReads                                                              atomic.Int64
-	merges, mergedSegments, mergeRead, mergeWritten                                                       atomic.Int64
-	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired, plainUnneeded                atomic.Int64
-	segmentsMade, segmentsAhead, sealed, recoveries, tornTails, holes, damage, filesExpired, bytesExpired atomic.Int64
-	merging                                                                                               atomic.Bool
+	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                                    atomic.Int64
+	writeErrors, syncs, syncErrors, badReads                                                                           atomic.Int64
+	merges, mergedSegments, mergeRead, mergeWritten                                                                    atomic.Int64
+	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired, plainUnneeded                             atomic.Int64
+	segmentsMade, segmentsAhead, allocations, sealed, recoveries, tornTails, holes, damage, filesExpired, bytesExpired atomic.Int64
+	merging                                                                                                            atomic.Bool
 }
 
 // Stats are counts since the Disk was opened, and what there is now.
@@ -31,6 +31,7 @@ type Stats struct {
 	Holes                      int64 // puts that a killed process did not finish, found and marked
 	SegmentsMade, Sealed       int64
 	SegmentsAhead              int64 // of those made, before their slot's first put
+	Allocations                int64 // calls for blocks ahead of a segment's end
 	Recoveries                 int64 // segments scanned
 	FilesExpired, BytesExpired int64
 
@@ -75,7 +76,7 @@ func (d *Disk) Stats() Stats {
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
 		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), PlainUnneeded: c.plainUnneeded.Load(), Merging: c.merging.Load(),
-		SegmentsMade: c.segmentsMade.Load(), SegmentsAhead: c.segmentsAhead.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
+		SegmentsMade: c.segmentsMade.Load(), SegmentsAhead: c.segmentsAhead.Load(), Allocations: c.allocations.Load(), Sealed: c.sealed.Load(), Recoveries: c.recoveries.Load(),
 		FilesExpired: c.filesExpired.Load(), BytesExpired: c.bytesExpired.Load(),
 		FreeBytes: d.space.free.Load(), TotalBytes: d.space.total.Load(), LowSpace: d.space.low.Load(),
 	}

@@ -197,6 +197,7 @@ var diskFigures = []figure[bitcask.Stats]{
 	{"plain_keys", "Records in sealed segments of plain buckets, listed in memory.", gauge, func(s *bitcask.Stats) float64 { return float64(s.PlainKeys) }},
 	{"buried_segments", "Segments merged or expired, and not unlinked yet.", gauge, func(s *bitcask.Stats) float64 { return float64(s.BuriedSegments) }},
 	{"damage_total", "Damaged stretches set aside.", count, func(s *bitcask.Stats) float64 { return float64(s.Damage) }},
+	{"allocations_total", "Times that blocks were asked for ahead of a segment's end.", count, func(s *bitcask.Stats) float64 { return float64(s.Allocations) }},
 	{"torn_tails_total", "Torn ends of segments cut off.", count, func(s *bitcask.Stats) float64 { return float64(s.TornTails) }},
 	{"holes_total", "Puts that a killed process did not finish, found in front of others and marked.", count, func(s *bitcask.Stats) float64 { return float64(s.Holes) }},
 	{"segments_made_total", "Segments made.", count, func(s *bitcask.Stats) float64 { return float64(s.SegmentsMade) }},

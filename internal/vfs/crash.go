@@ -26,13 +26,14 @@ const (
 	OpReadDir
 	OpStat
 	OpSpace
+	OpAllocate
 )
 
 // An Op is one operation about to happen, shown to the rule of [Mem.Inject].
 type Op struct {
 	Kind          OpKind
 	Name, To      string // To: of a rename
-	Offset, Bytes int64  // of a read or write; Bytes also of a truncation
+	Offset, Bytes int64  // of a read, a write or an allocation; Bytes also of a truncation
 }
 
 // A Partial, returned by a rule for an OpWrite, lets the first Bytes bytes be

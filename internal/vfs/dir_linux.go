@@ -14,6 +14,19 @@ func writev(fd int, bufs [][]byte, off int64) (int, error) {
 	return unix.Pwritev(fd, bufs[:min(len(bufs), maxBuffers)], off)
 }
 
+// Allocate implements [File].
+func (f *osFile) Allocate(off, sizeBytes int64) error {
+	for {
+		switch err := unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, off, sizeBytes); err {
+		case nil:
+			return nil
+		case unix.EINTR:
+		default:
+			return f.fail("allocate", err)
+		}
+	}
+}
+
 // Sync implements [File] with fdatasync: the length counts as data, the times
 // do not, which spares a journal commit where the length did not change.
 func (f *osFile) Sync() error {

@@ -20,6 +20,9 @@ func writev(fd int, bufs [][]byte, off int64) (int, error) {
 	return done, nil
 }
 
+// Allocate implements [File].
+func (f *osFile) Allocate(off, sizeBytes int64) error { return ErrUnsupported }
+
 // Sync implements [File].
 func (f *osFile) Sync() error { return f.f.Sync() }
 

@@ -180,6 +180,13 @@ func (h *memHandle) Sync() error {
 	return nil
 }
 
+// Allocate asks the rule, and changes nothing: a Mem has no blocks.
+func (h *memHandle) Allocate(off, sizeBytes int64) error {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.m.beginLocked(Op{Kind: OpAllocate, Name: h.name, Offset: off, Bytes: sizeBytes})
+}
+
 func (h *memHandle) Truncate(sizeBytes int64) error {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()

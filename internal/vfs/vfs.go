@@ -85,6 +85,11 @@ type File interface {
 	// be lost although they can be read, and syncing again proves nothing.
 	Sync() error
 
+	// Allocate reserves blocks for a part of the file, behind its end or not, without
+	// changing its length or what can be read. Truncate gives back what is behind the
+	// length it sets. ErrUnsupported means that the file system never does it.
+	Allocate(off, sizeBytes int64) error
+
 	// Truncate sets the file's length.
 	Truncate(sizeBytes int64) error
 
@@ -102,6 +107,9 @@ type Entry struct {
 	SizeBytes int64 // of a regular file; only Stat tells
 	Regular   bool  // a regular file: neither directory nor link, device or socket
 }
+
+// ErrUnsupported says that the file system cannot do it.
+var ErrUnsupported = errors.ErrUnsupported
 
 // ErrLocked says that a lock is held, by another process or by this one.
 var ErrLocked = errors.New("the lock is held")

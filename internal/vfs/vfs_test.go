@@ -86,6 +86,12 @@ func TestConformance(t *testing.T) {
 		if size, err := f.Size(); size != 5 || err != nil {
 			t.Errorf("size %d, %v", size, err)
 		}
+		if err := f.Allocate(3, 1<<20); err != nil && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("allocating: %v", err)
+		}
+		if size, err := f.Size(); size != 5 || err != nil || content(t, fsys, "a/b/f") != "hello" {
+			t.Errorf("allocating changed the file: %d bytes, %v", size, err)
+		}
 		must(t, f.Truncate(7))
 		if got := content(t, fsys, "a/b/f"); got != "hello\x00\x00" {
 			t.Errorf("cut and grown: %q", got)
