@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -89,9 +90,11 @@ func (c *Cluster) unseen() (addresses []string) {
 	return addresses
 }
 
-// present keeps what the document says of this node true.
+// present keeps what the document says of this node true. Why it is not is said once,
+// and again when it is another reason.
 func (c *Cluster) present() {
 	wait := c.cfg.Timing.Upkeep
+	said := ""
 	for {
 		select {
 		case <-c.ctx.Done():
@@ -102,12 +105,19 @@ func (c *Cluster) present() {
 		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Timing.Ask)
 		err := c.presentOnce(ctx)
 		cancel()
-		if err != nil {
-			wait = c.cfg.Timing.Rejoin
-			if c.ctx.Err() == nil {
-				c.cfg.Log.Warn("the cluster has not taken in what this node says of itself; it is tried again", "error", err)
-			}
+		if err == nil {
+			said = ""
+			continue
 		}
+		wait = c.cfg.Timing.Rejoin
+		if c.ctx.Err() != nil {
+			return
+		}
+		level := slog.LevelDebug
+		if said != err.Error() {
+			said, level = err.Error(), slog.LevelWarn
+		}
+		c.cfg.Log.Log(c.ctx, level, "the cluster has not taken in what this node says of itself; it is tried again", "error", err)
 	}
 }
 

@@ -1,0 +1,77 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mayflydb/mayfly/internal/agreed"
+)
+
+// A member that has left says so once, however often it looks, and once more when it
+// is lost instead.
+func TestRefusalIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	a := newTestNode(t, "a").mustStart()
+	b := newTestNode(t, "b")
+	lines := &lineCounter{}
+	b.cfg.Log, b.cfg.Seeds = slog.New(lines), []string{a.address}
+	b.mustStart()
+
+	for _, state := range []agreed.MemberState{agreed.Left, agreed.Lost} {
+		h := b.keeper.newest()
+		doc := *h.doc
+		doc.Version.Index++
+		doc.Staged, doc.Members = nil, slices.Clone(doc.Members)
+		i := slices.IndexFunc(doc.Members, func(m agreed.Member) bool { return m.ID == b.cfg.Node })
+		doc.Members[i].State = state
+		h.doc = &doc
+		b.keeper.offer(h)
+		said := fmt.Sprintf("this node is %v in cluster", state)
+		eventually(t, said, func() error {
+			if n := lines.count(slog.LevelDebug, said); n < 3 {
+				return fmt.Errorf("%d repetitions", n)
+			}
+			return nil
+		})
+		if n := lines.count(slog.LevelWarn, said); n != 1 {
+			t.Errorf("%q is said %d times, want once", said, n)
+		}
+	}
+}
+
+// A lineCounter is a [slog.Handler] that keeps what the errors of its records say.
+type lineCounter struct {
+	mu    sync.Mutex
+	lines []slog.Record
+}
+
+func (l *lineCounter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *lineCounter) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, r)
+	return nil
+}
+
+func (l *lineCounter) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *lineCounter) WithGroup(string) slog.Handler      { return l }
+
+// count returns how many records of a level have an attribute with these words.
+func (l *lineCounter) count(level slog.Level, words string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.lines {
+		for a := range r.Attrs {
+			if r.Level == level && strings.HasPrefix(a.Value.String(), words) {
+				n++
+			}
+		}
+	}
+	return n
+}
