@@ -28,6 +28,7 @@ type statusJSON struct {
 	Handing     handing      `json:"to_copy"`
 	Short       shortage     `json:"short"` // fewer copies than wanted
 	None        shortage     `json:"none"`  // of these: not one that is known to be whole
+	Silent      silence      `json:"silent"`
 }
 
 // A changeState is how far a change of the ring is.
@@ -75,6 +76,7 @@ func describeStatus(p *picture) statusJSON {
 	}
 	s.Leader, s.Voters = leadership(p)
 	s.Short, s.None = p.shortages()
+	s.Silent = p.silence()
 	for _, m := range d.Members {
 		if m.State.Live() {
 			s.Members = append(s.Members, describeMember(p, m))

@@ -213,6 +213,32 @@ func (p *picture) shortages() (short, none shortage) {
 	return short, none
 }
 
+// A silence is partitions of which too few owners answer, of the ring of now.
+type silence struct {
+	Most int `json:"no_majority"` // partitions of which most owners do not answer
+	All  int `json:"no_owner"`    // of these: none answers
+}
+
+// silence counts the partitions whose owners do not answer.
+func (p *picture) silence() (s silence) {
+	r := p.doc.History.At(p.doc.History.SlotOf(p.now))
+	for part := range r.Partitions() {
+		up := 0
+		for _, id := range r.Owners(part) {
+			if p.answers(id) {
+				up++
+			}
+		}
+		if up <= r.N()/2 {
+			s.Most++
+		}
+		if up == 0 {
+			s.All++
+		}
+	}
+	return s
+}
+
 // copies returns how many members that answer have all of some data for certain,
 // and how many should.
 func (p *picture) copies(at dataPlace) (have, wanted int) {

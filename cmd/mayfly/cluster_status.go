@@ -62,14 +62,7 @@ started again at any time.`,
 func (s *statusJSON) print(w io.Writer) error {
 	printLine(w, "cluster", "%s, version %s; slots of %s, %s of %s", s.Name, s.Version,
 		spanText(s.SlotSeconds), plural(int64(s.Partitions), "partition"), plural(int64(s.Owners), "owner"))
-	leader := "no leader is known: changes wait until there is one"
-	if s.Leader != "" {
-		leader = s.Leader + " leads"
-	}
-	if len(s.Voters) > 0 {
-		leader += "; voters: " + strings.Join(s.Voters, ", ")
-	}
-	printLine(w, "agreement", "%s", leader)
+	printLine(w, "agreement", "%s", s.agreement())
 	printLine(w, "change", "%s", s.Change.sentence(s.SlotSeconds, s.Now))
 	if len(s.Staged) > 0 {
 		printLine(w, "staged", "%s (\"mayfly cluster plan\" shows what it means)", strings.Join(s.Staged, "; "))
@@ -85,6 +78,9 @@ func (s *statusJSON) print(w io.Writer) error {
 	fmt.Fprintln(w)
 	printLine(w, "copying", "%s", s.Handing.sentence())
 	printLine(w, "copies", "%s", copiesSentence(s.Short, s.None, s.Owners))
+	if s.Silent.Most > 0 {
+		printLine(w, "owners", "%s", s.Silent.sentence(s.Owners))
+	}
 	for _, m := range s.Members {
 		if m.Why != "" {
 			printLine(w, m.Name, "does not answer: %s", m.Why)
@@ -97,6 +93,29 @@ func (s *statusJSON) print(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// agreement says who leads and who votes; without a leader, why there is none and
+// what that means.
+func (s *statusJSON) agreement() string {
+	text, voters := s.Leader+" leads", strings.Join(s.Voters, ", ")
+	if s.Leader == "" {
+		up := 0
+		for _, m := range s.Members {
+			if m.Up && slices.Contains(s.Voters, m.Name) {
+				up++
+			}
+		}
+		text = "no leader is known, changes are refused: try again"
+		if need := len(s.Voters)/2 + 1; up < need && len(s.Voters) > 0 {
+			text = fmt.Sprintf("no leader: %d of %s answer, and changes need %d. They are refused; data is served. "+
+				"Start the others, or see \"mayfly cluster recover --help\"", up, plural(int64(len(s.Voters)), "voter"), need)
+		}
+	}
+	if voters == "" {
+		return text
+	}
+	return text + "; voters: " + voters
 }
 
 func (m *memberJSON) cells() []string {
@@ -177,6 +196,15 @@ func copiesSentence(short, none shortage, owners int) string {
 		text += fmt.Sprintf("; of these %s in %s have none that is known to be whole", bytesText(int64(none.Bytes)), none.places())
 	}
 	return text
+}
+
+// sentence says of what too few owners answer.
+func (s silence) sentence(owners int) string {
+	text := fmt.Sprintf("of %s fewer than %d of %d owners answer", plural(int64(s.Most), "partition"), owners/2+1, owners)
+	if s.All > 0 {
+		text += fmt.Sprintf(", of %d none", s.All)
+	}
+	return text + ": what needs as many fails there until they are back"
 }
 
 func (s shortage) places() string {

@@ -120,6 +120,38 @@ n3:           does not answer: connecting to 10.0.0.3:7070: connection refused`)
 	}
 }
 
+// TestClusterStatusWithoutMajority: how many voters answer, how many must, and what
+// data is out of reach.
+func TestClusterStatusWithoutMajority(t *testing.T) {
+	f := newFakeAdmin(t, 5)
+	gone := func(i int) {
+		f.reports[fakeID(i)] = memberReport{err: errors.New("connection refused")}
+	}
+	status := func() string {
+		t.Helper()
+		for i := range f.reports {
+			r := f.reports[i]
+			r.Agreement = proto.Agreement{Role: "voter", Voters: []ring.NodeID{fakeID(1), fakeID(2), fakeID(3), fakeID(4), fakeID(5)}}
+			f.reports[i] = r
+		}
+		return f.must("status")
+	}
+	has := func(want string) {
+		t.Helper()
+		if got := status(); !strings.Contains(got, want+"\n") {
+			t.Errorf("got\n%s\nwant a line\n%s", got, want)
+		}
+	}
+	gone(2)
+	gone(4)
+	has("agreement:    no leader is known, changes are refused: try again; voters: n1, n2, n3, n4, n5")
+	gone(5)
+	has(`agreement:    no leader: 2 of 5 voters answer, and changes need 3. They are refused; data is served. Start the others, or see "mayfly cluster recover --help"; voters: n1, n2, n3, n4, n5`)
+	has("owners:       of 4 partitions fewer than 2 of 3 owners answer: what needs as many fails there until they are back")
+	gone(3)
+	has("owners:       of 8 partitions fewer than 2 of 3 owners answer, of 4 none: what needs as many fails there until they are back")
+}
+
 // TestClusterMembers lists those that have left as well.
 func TestClusterMembers(t *testing.T) {
 	f := newFakeAdmin(t, 3)
