@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // lineLog takes the lines that Raft and memberlist log and hands them on as
@@ -48,7 +50,7 @@ func (l *lineLog) line(line string) {
 	if text == "" || !l.log.Enabled(context.Background(), level) || l.repeated(level, text) {
 		return
 	}
-	l.log.Log(context.Background(), level, l.from, "text", cutText(text, maxLineBytes))
+	l.log.Log(context.Background(), level, l.from, "text", object.Printable(text, maxLineBytes))
 }
 
 // repeated tells whether a line like this one was said a moment ago.

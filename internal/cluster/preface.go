@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -200,7 +198,7 @@ type answer struct {
 
 func appendAnswer(dst []byte, a answer) []byte {
 	start := len(dst)
-	text := cutText(a.Sentence, maxSentenceBytes)
+	text := object.Printable(a.Sentence, maxSentenceBytes)
 	dst = append(dst, streamMagic...)
 	dst = append(dst, byte(a.Verdict), 0)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(text)))
@@ -250,7 +248,7 @@ func parseAnswer(b []byte) (answer, error) {
 		},
 		Sentence: string(b[answerFixedSize : size-4]),
 	}
-	if !isPrintable(a.Sentence) {
+	if !object.IsPrintable(a.Sentence) {
 		return answer{}, fmt.Errorf("%w: its answer holds unprintable text", ErrPreface)
 	}
 	return a, nil
@@ -278,27 +276,4 @@ func readAnswer(r io.Reader) (answer, error) {
 		return answer{}, err
 	}
 	return parseAnswer(b)
-}
-
-// cutText returns s made printable and shortened to at most n bytes.
-func cutText(s string, n int) string {
-	if !isPrintable(s) {
-		s = strings.Map(func(r rune) rune {
-			if unicode.IsPrint(r) {
-				return r
-			}
-			return ' '
-		}, strings.ToValidUTF8(s, "?"))
-	}
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
-func isPrintable(s string) bool {
-	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

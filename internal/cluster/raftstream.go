@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -28,7 +29,7 @@ func serverAddress(node ring.NodeID, log logID) raft.ServerAddress {
 func parseServer(address raft.ServerAddress) (node ring.NodeID, log logID, err error) {
 	a, b, _ := strings.Cut(string(address), "/")
 	if !decodeID(node[:], a) || !decodeID(log[:], b) {
-		return ring.NodeID{}, logID{}, fmt.Errorf("%q is no server of mayfly: want a node id, a slash, a log id", cutText(string(address), 80))
+		return ring.NodeID{}, logID{}, fmt.Errorf("%q is no server of mayfly: want a node id, a slash, a log id", object.Printable(string(address), 80))
 	}
 	return node, log, nil
 }

@@ -81,7 +81,7 @@ func appendMessage(dst []byte, m message) []byte {
 	body := m.Body
 	var code, outcome byte
 	if m.Err != nil {
-		code, outcome, body = byte(m.Err.Code), byte(m.Err.Outcome), []byte(cutText(m.Err.Message, maxErrorBytes))
+		code, outcome, body = byte(m.Err.Code), byte(m.Err.Outcome), []byte(object.Printable(m.Err.Message, maxErrorBytes))
 	}
 	dst = append(dst, m.Op, code, outcome, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
@@ -125,7 +125,7 @@ func readMessage(r io.Reader, question bool) (message, error) {
 		return m, nil
 	}
 	outcome := object.Outcome(h[2])
-	if outcome < object.NotDone || outcome > object.Done || !isPrintable(string(m.Body)) {
+	if outcome < object.NotDone || outcome > object.Done || !object.IsPrintable(string(m.Body)) {
 		return message{}, fmt.Errorf("%w: an error without an outcome or a sentence", ErrMessage)
 	}
 	m.Err, m.Body = &object.Error{Code: object.Code(h[1]), Outcome: outcome, Message: string(m.Body)}, nil
@@ -177,7 +177,7 @@ type candidate struct {
 }
 
 func appendText(dst []byte, s string) []byte {
-	s = cutText(s, maxTextBytes)
+	s = object.Printable(s, maxTextBytes)
 	return append(binary.LittleEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
@@ -248,7 +248,7 @@ func (c *cutter) text() string {
 		return ""
 	}
 	s := string(c.take(n))
-	c.bad = c.bad || !isPrintable(s)
+	c.bad = c.bad || !object.IsPrintable(s)
 	return s
 }
 

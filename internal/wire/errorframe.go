@@ -22,7 +22,7 @@ const (
 // AppendError appends the encoding of e to dst. The message is cut to its
 // bound; the cause stays here.
 func AppendError(dst []byte, e *object.Error) []byte {
-	message := cut(e.Message, maxMessageBytes)
+	message := object.Printable(e.Message, maxMessageBytes)
 	dst = append(dst, byte(e.Code), byte(e.Outcome))
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(message)))
 	return append(dst, message...)
@@ -41,7 +41,7 @@ func ParseError(b []byte) (e *object.Error, rest []byte, err error) {
 		return nil, nil, fmt.Errorf("%w: an error with code %d and outcome %d", ErrFrame, code, outcome)
 	case n > maxMessageBytes || n > len(b):
 		return nil, nil, fmt.Errorf("%w: an error message of %d bytes in %d", ErrFrame, n, len(b))
-	case !printable(string(b[:n])):
+	case !object.IsPrintable(string(b[:n])):
 		return nil, nil, fmt.Errorf("%w: an error message that is not text", ErrFrame)
 	}
 	return &object.Error{Code: code, Outcome: outcome, Message: string(b[:n])}, b[n:], nil

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/mayflydb/mayfly/internal/object"
 )
@@ -74,7 +71,7 @@ func (h *Hello) IsNode() bool { return !h.Node.IsZero() }
 // their bounds.
 func AppendHello(dst []byte, h *Hello) []byte {
 	start := len(dst)
-	name, refusal := cut(h.Name, maxNameBytes), cut(h.Refusal, maxRefusalBytes)
+	name, refusal := object.Printable(h.Name, maxNameBytes), object.Printable(h.Refusal, maxRefusalBytes)
 	dst = append(dst, helloMagic...)
 	dst = binary.LittleEndian.AppendUint16(dst, h.ProtocolMin)
 	dst = binary.LittleEndian.AppendUint16(dst, h.ProtocolMax)
@@ -133,7 +130,7 @@ func ParseHello(b []byte) (Hello, error) {
 		Name:         string(text[:nameBytes]),
 		Refusal:      string(text[nameBytes:]),
 	}
-	if !printable(h.Name) || !printable(h.Refusal) {
+	if !object.IsPrintable(h.Name) || !object.IsPrintable(h.Refusal) {
 		return Hello{}, fmt.Errorf("%w: its hello holds unprintable text", ErrHello)
 	}
 	return h, nil
@@ -173,31 +170,4 @@ func (h *Hello) versions() string {
 		return fmt.Sprint(h.ProtocolMin)
 	}
 	return fmt.Sprintf("%d to %d", h.ProtocolMin, h.ProtocolMax)
-}
-
-// cut returns s made printable, shortened to at most n bytes without splitting
-// a character.
-func cut(s string, n int) string {
-	if !printable(s) {
-		s = strings.Map(func(r rune) rune {
-			if unicode.IsPrint(r) {
-				return r
-			}
-			return ' '
-		}, strings.ToValidUTF8(s, "?"))
-	}
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
-func printable(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
