@@ -68,7 +68,7 @@ const (
 // propose looks for the leader until it has one, or nobody can be reached for long
 // enough.
 func (c *Cluster) propose(ctx context.Context, entry []byte, by hop) (agreed.Result, error) {
-	patience := time.Now().Add(electionWaits * c.cfg.Timing.Election)
+	patience := time.Now().Add(c.patience(ctx))
 	var last error
 	for {
 		result, again, err := c.proposeOnce(ctx, entry, by)
@@ -87,6 +87,16 @@ func (c *Cluster) propose(ctx context.Context, entry []byte, by hop) (agreed.Res
 		case <-time.After(proposePause):
 		}
 	}
+}
+
+// patience is how long a leader is waited for: shorter than who asks waits for the
+// answer, who would learn nothing otherwise of who is missing.
+func (c *Cluster) patience(ctx context.Context) time.Duration {
+	patience := electionWaits * c.cfg.Timing.Election
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)/2)
+	}
+	return patience
 }
 
 // proposeOnce tries what can be done now. again: it was certainly not done, and may
