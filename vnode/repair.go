@@ -32,7 +32,7 @@ func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over objec
 	}
 	unbounded := *r
 	unbounded.MaxValueBytes = object.MaxValueBytes
-	epoch, err := admit(&unbounded, &rec.Header, now, v.set.cfg.AheadSeconds)
+	epoch, err := admit(&unbounded, &rec.Header, now, v.set.mostAhead())
 	if err != nil {
 		return 0, v.refuse(err)
 	}

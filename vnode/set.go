@@ -49,8 +49,11 @@ type Config struct {
 	// Default: always.
 	Vouches func(epoch int64) bool
 
+	// AheadSeconds returns how far ahead an epoch may be at present, negative for not at
+	// all. It must be quick. Default: expiry.DefaultAheadSeconds.
+	AheadSeconds func() int64
+
 	SlotSeconds      int64 // the cluster's; required
-	AheadSeconds     int64 // how far ahead an epoch may be; default expiry.DefaultAheadSeconds, negative for not at all
 	LatenessSeconds  int64 // how long a row is waited for; default DefaultLatenessSeconds
 	SealAfterSeconds int64 // after a slot's end or last record; default DefaultSealAfterSeconds
 	RowCacheBytes    int64 // of index rows kept in memory; default DefaultRowCacheBytes
@@ -80,10 +83,12 @@ func (c Config) withDefaults() Config {
 	if c.Admit == nil {
 		c.Admit = func(int64) error { return nil }
 	}
+	if c.AheadSeconds == nil {
+		c.AheadSeconds = func() int64 { return expiry.DefaultAheadSeconds }
+	}
 	if c.Vouches == nil {
 		c.Vouches = func(int64) bool { return true }
 	}
-	c.AheadSeconds = cmp.Or(c.AheadSeconds, expiry.DefaultAheadSeconds)
 	c.LatenessSeconds = cmp.Or(c.LatenessSeconds, DefaultLatenessSeconds)
 	c.SealAfterSeconds = cmp.Or(c.SealAfterSeconds, DefaultSealAfterSeconds)
 	c.RowCacheBytes = cmp.Or(c.RowCacheBytes, DefaultRowCacheBytes)
@@ -98,6 +103,7 @@ type Set struct {
 	rows     *rowCache
 	counters counters
 	begun    *ring.History // that counted when the Set was made
+	ahead    int64         // Config.AheadSeconds at that time
 
 	vnodes  atomic.Pointer[map[ring.Partition]*Vnode] // replaced, never modified
 	opening sync.Mutex                                // held by who replaces it
@@ -109,10 +115,14 @@ func NewSet(cfg Config, disks Disks) (*Set, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes), begun: cfg.History()}
+	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes), begun: cfg.History(), ahead: cfg.AheadSeconds()}
 	s.vnodes.Store(&map[ring.Partition]*Vnode{})
 	return s, nil
 }
+
+// mostAhead returns how far ahead an epoch may be that was admitted before, here or by
+// another replica: the bound may have been lowered since.
+func (s *Set) mostAhead() int64 { return max(s.ahead, s.cfg.AheadSeconds()) }
 
 // Vnode returns the vnode of a partition, opening it if this is its first use.
 func (s *Set) Vnode(p ring.Partition) (*Vnode, error) {

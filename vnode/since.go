@@ -102,7 +102,7 @@ const sinceSkewSeconds = 10
 // firstSafe returns the first slot in which nobody can have had anything
 // acknowledged at now: whatever was admitted was not further ahead.
 func (s *Set) firstSafe(now time.Time) expiry.Slot {
-	ahead := max(s.cfg.AheadSeconds, 0)
+	ahead := max(s.mostAhead(), 0)
 	return expiry.SlotOf(now.Unix()+ahead+sinceSkewSeconds, s.cfg.SlotSeconds) + 1
 }
 

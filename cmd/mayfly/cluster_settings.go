@@ -17,9 +17,9 @@ func (a *app) clusterSettingsCommand() *cobra.Command {
 		GroupID: groupBuckets,
 		Short:   "show or set what all nodes must have the same of",
 		Long: `settings prints what all nodes must agree on about time; with flags it sets it, on
-all nodes: skew, lead and a lower ahead count at once, a higher ahead and lateness
-when a node is next started. What a node's own configuration says of these counts
-only when it founds a cluster. The length of slots never changes.
+all nodes: ahead, skew and lead count at once, lateness when a node is next
+started. What a node's own configuration says of these counts only when it founds
+a cluster. The length of slots never changes.
 
   ahead     how far ahead of a node's clock the second of an event may be
   skew      by how much a node's clock may be ahead of the agreed time

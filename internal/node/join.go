@@ -221,7 +221,7 @@ func (n *Node) othersMatter() bool {
 // checkSettings tells what of the document a node can follow only by being
 // started again.
 func (n *Node) checkSettings(doc *agreed.Document) {
-	if s := doc.Settings; s.AheadSeconds != n.cfg.AheadSeconds || s.LatenessSeconds != n.cfg.LatenessSeconds {
-		n.cfg.Log.Warn("the cluster's settings have changed: they count on this node when it is started again", "ahead_seconds", s.AheadSeconds, "lateness_seconds", s.LatenessSeconds)
+	if s := doc.Settings; s.LatenessSeconds != n.cfg.LatenessSeconds {
+		n.cfg.Log.Warn("the cluster's lateness has changed: it counts on this node when it is started again", "lateness_seconds", s.LatenessSeconds)
 	}
 }

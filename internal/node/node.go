@@ -147,7 +147,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.vnodes, err = vnode.NewSet(vnode.Config{
 		Self: n.id, Buckets: n.buckets.Load, History: n.ring, Shared: n.shared.Load, Admit: n.admit, Vouches: n.vouches,
-		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.cfg.AheadSeconds,
+		SlotSeconds: n.cfg.SlotSeconds, AheadSeconds: n.aheadSeconds,
 		LatenessSeconds: n.cfg.LatenessSeconds, SealAfterSeconds: n.cfg.SealAfterSeconds,
 	}, disks)
 	if err != nil {
@@ -257,7 +257,7 @@ func (n *Node) info() proto.Info {
 	i := proto.Info{
 		Node: n.id.String(), Name: n.cfg.Name, Cluster: n.cfg.Cluster, Version: n.cfg.Version,
 		Era: v.Era, HistoryIndex: v.Index, Partitions: 1 << h.Newest().Bits(),
-		SlotSeconds: n.cfg.SlotSeconds, LatenessSeconds: n.cfg.LatenessSeconds, AheadSeconds: n.cfg.AheadSeconds,
+		SlotSeconds: n.cfg.SlotSeconds, LatenessSeconds: n.cfg.LatenessSeconds, AheadSeconds: n.document().Settings.AheadSeconds,
 		NowMicros: n.cfg.Now().UnixMicro(), Ready: n.Ready(), DCs: n.store.dcs.names(),
 	}
 	for p := range n.buckets.Load().All() {

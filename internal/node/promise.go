@@ -28,7 +28,7 @@ func (n *Node) admit(epoch int64) error {
 	if n.gate == nil {
 		return nil
 	}
-	ahead := min(n.cfg.AheadSeconds, n.document().Settings.AheadSeconds)
+	ahead := n.document().Settings.AheadSeconds
 	if now := n.cfg.Now().Unix(); epoch > now+ahead {
 		return object.Errorf(object.CodeTooFarAhead, object.NotDone, "second %d is %d seconds ahead of this node's clock; at most %d are taken: set the clocks right", epoch, epoch-now, ahead)
 	}
@@ -36,6 +36,14 @@ func (n *Node) admit(epoch int64) error {
 		return errNotYet
 	}
 	return nil
+}
+
+// aheadSeconds is the agreed bound as the vnodes take it, who would take 0 for none.
+func (n *Node) aheadSeconds() int64 {
+	if ahead := n.document().Settings.AheadSeconds; ahead > 0 {
+		return ahead
+	}
+	return -1
 }
 
 // vouches reports whether this node knows who owns an epoch. While it has promised,

@@ -217,7 +217,7 @@ func (n *node) open() (err error) {
 	n.vnodes, err = vnode.NewSet(vnode.Config{
 		Self: n.id, Buckets: n.buckets, History: n.history,
 		Admit: n.admit, Vouches: func(epoch int64) bool { return n.gate.Vouches(epoch) },
-		SlotSeconds: slotSeconds, AheadSeconds: aheadSeconds, LatenessSeconds: latenessSeconds, SealAfterSeconds: sealAfterSeconds,
+		SlotSeconds: slotSeconds, AheadSeconds: func() int64 { return aheadSeconds }, LatenessSeconds: latenessSeconds, SealAfterSeconds: sealAfterSeconds,
 	}, disks)
 	if err != nil {
 		return err
