@@ -186,13 +186,22 @@ func lossText(e *ring.LastCopyError, p *picture) string {
 	var lines []string
 	if e.Slots > 0 {
 		s := p.doc.Settings.SlotSeconds
-		lines = append(lines, fmt.Sprintf("\n  timed data  %s in %s of %s, from %s to %s", bytesText(int64(e.TimedBytes)), plural(int64(e.TimedPartitions), "partition"),
+		lines = append(lines, fmt.Sprintf("\n  timed data  %s in %s of %s, from %s to %s", knownText(e.TimedBytes), plural(int64(e.TimedPartitions), "partition"),
 			plural(e.Slots, "slot"), clockText(e.FirstSlot*s), clockText((e.LastSlot+1)*s)))
 	}
 	if e.PlainPartitions > 0 {
-		lines = append(lines, fmt.Sprintf("\n  plain data  %s in %s", bytesText(int64(e.PlainBytes)), plural(int64(e.PlainPartitions), "partition")))
+		lines = append(lines, fmt.Sprintf("\n  plain data  %s in %s", knownText(e.PlainBytes), plural(int64(e.PlainPartitions), "partition")))
 	}
 	return fmt.Sprintf("without %s nobody has all of%s", strings.Join(e.Nodes, ", "), strings.Join(lines, ""))
+}
+
+// knownText says how much there is, as far as anybody who answers can tell: of what
+// nobody has, nobody knows how much it is.
+func knownText(bytes uint64) string {
+	if bytes == 0 {
+		return "an unknown amount"
+	}
+	return bytesText(int64(bytes))
 }
 
 // stagedTexts says what is staged, thing by thing.

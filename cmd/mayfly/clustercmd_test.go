@@ -229,6 +229,9 @@ func TestSilentMembersAreNoCopies(t *testing.T) {
 		if c.want == "" && r.status != 0 || c.want != "" && !strings.Contains(r.stderr, refused) {
 			t.Errorf("%s: status %d, %s", c.claim, r.status, r.stderr)
 		}
+		if unknown := "timed data  an unknown amount in 8 partitions"; strings.Contains(r.stderr, unknown) != (len(c.silent) == 3) {
+			t.Errorf("%s: %s, want %q where nobody answers who has it", c.claim, r.stderr, unknown)
+		}
 	}
 }
 
