@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,9 @@ func TestGrow(t *testing.T) {
 func TestLostMajority(t *testing.T) {
 	t.Parallel()
 	nodes := three(t, "a", "b", "c")
-	d := joined(t, "d", nodes)
+	d, lines := newTestNode(t, "d"), &lineCounter{}
+	d.cfg.Seeds, d.cfg.Log = []string{nodes[0].address}, slog.New(lines)
+	d.mustStart()
 	servers(t, d, 3, 1)
 	all := append(nodes[:3:3], d)
 	all[0].touch(30)
@@ -89,6 +92,17 @@ func TestLostMajority(t *testing.T) {
 		t.Errorf("the document says %d", d.Document().Settings.LatenessSeconds)
 	}
 
+	logged := func(level slog.Level, words string) {
+		t.Helper()
+		eventually(t, "d logs "+words, func() error {
+			if lines.count(level, words) == 0 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	logged(slog.LevelWarn, "changes of cluster \"test\" are refused: no majority of the 3 voters")
+
 	// c comes back: there is no majority still, and it learns from d what it missed.
 	c.mustStart()
 	if err := c.CatchUp(ctx, d.Document().Version, d.cfg.Node); err != nil {
@@ -114,6 +128,7 @@ func TestLostMajority(t *testing.T) {
 	c.mustStart()
 	c.touch(33)
 	sees(t, 33, c, d)
+	logged(slog.LevelInfo, "there is a leader again")
 	if d.Document().Version.Era != 2 {
 		t.Errorf("d has version %v", d.Document().Version)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
@@ -264,4 +265,21 @@ func FuzzEntry(f *testing.F) {
 func FuzzSplitLine(f *testing.F) {
 	f.Add("2026-11-29T01:02:03.004Z [WARN]  raft: text: key=value\n")
 	f.Fuzz(func(t *testing.T, line string) { splitLine(line) })
+}
+
+func TestSplitLine(t *testing.T) {
+	for _, c := range []struct {
+		line, text string
+		level      slog.Level
+	}{
+		{"2026-11-29T01:02:03.004Z [WARN]  raft: heartbeat timeout reached: last-leader-id=1\n", "heartbeat timeout reached: last-leader-id=1", slog.LevelInfo},
+		{"2026-11-29T01:02:03.004Z [ERROR] raft: failed to take snapshot: error=full\n", "failed to take snapshot: error=full", slog.LevelWarn},
+		{"2026-11-29T01:02:03.004Z [ERROR] raft: failed to make requestVote RPC: target=a\n", "failed to make requestVote RPC: target=a", slog.LevelDebug},
+		{"2026/11/29 01:02:03 [ERR] memberlist: no room\n", "no room", slog.LevelWarn},
+		{"something else", "something else", slog.LevelDebug},
+	} {
+		if level, text := splitLine(c.line); level != c.level || text != c.text {
+			t.Errorf("%q: %v, %q", c.line, level, text)
+		}
+	}
 }

@@ -87,6 +87,9 @@ func splitLine(line string) (slog.Level, string) {
 			for _, name := range []string{"raft: ", "raft-net: ", "snapshot: ", "memberlist: "} {
 				text = strings.TrimPrefix(text, name)
 			}
+			if strings.HasPrefix(text, "failed to make requestVote RPC") {
+				return slog.LevelDebug, text // the cluster says which voters are missing, see tellLeaderless
+			}
 			return m.level, text
 		}
 	}

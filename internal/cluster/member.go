@@ -165,12 +165,14 @@ func (c *Cluster) upkeep() {
 	tick := time.NewTicker(c.cfg.Timing.Upkeep)
 	defer tick.Stop()
 	var before ring.Version // the newest version the others had at the last look
+	alone := leaderless{since: time.Now()}
 	for {
 		select {
 		case <-c.ctx.Done():
 			return
 		case <-tick.C:
 		}
+		c.tellLeaderless(&alone)
 		from, v := c.newestElsewhere()
 		mine := c.keeper.newest().version()
 		// What Raft brings in a moment is not fetched; another era it never brings.
@@ -183,6 +185,38 @@ func (c *Cluster) upkeep() {
 		}
 		before = v
 	}
+}
+
+// A leaderless is what was said of there being no leader.
+type leaderless struct {
+	since time.Time // when a leader was last known, or this node began
+	said  string    // why there is none; "" if there is one, or it is not long ago
+}
+
+// tellLeaderless logs that there has been no leader for longer than elections take, when
+// that begins, when other voters are missing, and when it is over.
+func (c *Cluster) tellLeaderless(l *leaderless) {
+	q := c.era()
+	switch {
+	case q == nil || !c.isServer(q): // it hears of no leader
+	case !q.leader().IsZero():
+		if l.said != "" {
+			c.cfg.Log.Info("there is a leader again: changes of the cluster are taken", "leader", memberName(c.Document(), q.leader()))
+		}
+		*l = leaderless{since: time.Now()}
+	case time.Since(l.since) > electionWaits*c.cfg.Timing.Election:
+		if why := c.noLeader(q).Message; why != l.said {
+			l.said = why
+			c.cfg.Log.Warn("nothing can be agreed on", "reason", why)
+		}
+	}
+}
+
+// isServer reports whether this node is a live member that takes part in an era.
+func (c *Cluster) isServer(q *quorum) bool {
+	m, known := c.Document().Member(c.cfg.Node)
+	servers, err := q.servers()
+	return known && m.State.Live() && err == nil && slices.ContainsFunc(servers, func(s server) bool { return s.Node == c.cfg.Node && s.Log == q.log })
 }
 
 // newestElsewhere returns the newest version that a node says it has.

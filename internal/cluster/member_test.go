@@ -44,7 +44,7 @@ func TestRefusalIsSaidOnce(t *testing.T) {
 	}
 }
 
-// A lineCounter is a [slog.Handler] that keeps what the errors of its records say.
+// A lineCounter is a [slog.Handler] that keeps what is logged.
 type lineCounter struct {
 	mu    sync.Mutex
 	lines []slog.Record
@@ -62,13 +62,20 @@ func (l *lineCounter) Handle(_ context.Context, r slog.Record) error {
 func (l *lineCounter) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l *lineCounter) WithGroup(string) slog.Handler      { return l }
 
-// count returns how many records of a level have an attribute with these words.
+// count returns how many records of a level, or their attributes, begin with these
+// words.
 func (l *lineCounter) count(level slog.Level, words string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.lines {
+		if r.Level != level {
+			continue
+		}
+		if strings.HasPrefix(r.Message, words) {
+			n++
+		}
 		for a := range r.Attrs {
-			if r.Level == level && strings.HasPrefix(a.Value.String(), words) {
+			if strings.HasPrefix(a.Value.String(), words) {
 				n++
 			}
 		}
