@@ -31,4 +31,8 @@ func TestAheadIsLowered(t *testing.T) {
 	}
 	ahead = 200
 	n.want("more is allowed", n.put("timed", key(200), "v"), "stored")
+	ahead = 3
+	if got, want := n.set.firstSafe(n.now), expiry.SlotOf(n.now.Unix()+200+sinceSkewSeconds, testSlotSeconds)+1; got != want {
+		t.Errorf("raised and lowered: nothing can have been acknowledged from slot %d on, want %d", got, want)
+	}
 }

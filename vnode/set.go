@@ -103,7 +103,7 @@ type Set struct {
 	rows     *rowCache
 	counters counters
 	begun    *ring.History // that counted when the Set was made
-	ahead    int64         // Config.AheadSeconds at that time
+	most     atomic.Int64  // seconds: the greatest bound that ahead has returned
 
 	vnodes  atomic.Pointer[map[ring.Partition]*Vnode] // replaced, never modified
 	opening sync.Mutex                                // held by who replaces it
@@ -115,14 +115,23 @@ func NewSet(cfg Config, disks Disks) (*Set, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes), begun: cfg.History(), ahead: cfg.AheadSeconds()}
+	s := &Set{cfg: cfg, disks: disks, rulebook: rulebook{present: cfg.Buckets}, rows: newRowCache(cfg.RowCacheBytes), begun: cfg.History()}
 	s.vnodes.Store(&map[ring.Partition]*Vnode{})
+	s.most.Store(cfg.AheadSeconds())
 	return s, nil
+}
+
+// ahead returns how far ahead an epoch may be now, seconds.
+func (s *Set) ahead() int64 {
+	ahead := s.cfg.AheadSeconds()
+	for most := s.most.Load(); ahead > most && !s.most.CompareAndSwap(most, ahead); most = s.most.Load() {
+	}
+	return ahead
 }
 
 // mostAhead returns how far ahead an epoch may be that was admitted before, here or by
 // another replica: the bound may have been lowered since.
-func (s *Set) mostAhead() int64 { return max(s.ahead, s.cfg.AheadSeconds()) }
+func (s *Set) mostAhead() int64 { return max(s.ahead(), s.most.Load()) }
 
 // Vnode returns the vnode of a partition, opening it if this is its first use.
 func (s *Set) Vnode(p ring.Partition) (*Vnode, error) {

@@ -66,7 +66,7 @@ func (v *Vnode) admit(now time.Time, hash uint64, h *object.Header) (*rules, int
 	if err != nil {
 		return nil, 0, v.refuse(err)
 	}
-	epoch, err := admit(r, h, now, v.set.cfg.AheadSeconds())
+	epoch, err := admit(r, h, now, v.set.ahead())
 	if err == nil && r.Timed {
 		err = v.set.cfg.Admit(epoch)
 	}
