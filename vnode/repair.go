@@ -52,17 +52,19 @@ func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over objec
 //
 //	bucket      stored                     next             becomes
 //	any         nothing                    any              Append
+//	write-once  another value, not over    a value          Conflict
 //	any         a version at least as great                 Same
-//	write-once  another value, not over    a greater value  Conflict
 //	any         a lesser version           any              Append
+//
+// A lesser value is a conflict too, or its giver would think that it is kept here.
 func decideRepair(writeOnce bool, over object.Version, old, next *object.Header) (bitcask.Action, conflict) {
-	if old == nil || next.Version().Compare(old.Version()) <= 0 {
-		return bitcask.Newest(old, next), noConflict
-	}
-	if writeOnce && old.Kind == object.Value && next.Kind == object.Value && !sameValue(old, next) && old.Version() != over {
+	switch {
+	case old == nil:
+		return bitcask.Append, noConflict
+	case writeOnce && old.Kind == object.Value && next.Kind == object.Value && !sameValue(old, next) && old.Version() != over:
 		return bitcask.Conflict, otherBytes
 	}
-	return bitcask.Append, noConflict
+	return bitcask.Newest(old, next), noConflict
 }
 
 func sameValue(a, b *object.Header) bool {

@@ -30,7 +30,7 @@ func TestDecideRepair(t *testing.T) {
 		{"what is lacking is stored", nil, a1, none, bitcask.Append, bitcask.Append},
 		{"the same is there", a1, a1, none, bitcask.Same, bitcask.Same},
 		{"something greater is there", a2, a1, none, bitcask.Same, bitcask.Same},
-		{"another value, greater, is there", b2, a1, none, bitcask.Same, bitcask.Same},
+		{"another value, greater, is there", b2, a1, none, bitcask.Same, bitcask.Conflict},
 		{"the same value under a greater stamp", a1, a2, none, bitcask.Append, bitcask.Append},
 		{"another value that nobody has kept", a1, b2, none, bitcask.Append, bitcask.Conflict},
 		{"another value that was kept", a1, b2, a1.Version(), bitcask.Append, bitcask.Append},
@@ -85,7 +85,8 @@ func TestRepair(t *testing.T) {
 		n.want("the first one stays", n.get("events", noonKey), "one")
 		n.want("another value, the first one being safe", n.repair(two, one.Version()), "stored")
 		n.want("it took its place", n.get("events", noonKey), "two")
-		n.want("the first one comes again", n.repair(one, object.Version{}), "known")
+		n.want("the first one comes again", n.repair(one, object.Version{}), "conflict")
+		n.want("the second one stays", n.get("events", noonKey), "two")
 		n.want("an erasure", n.repair(rec(object.Tombstone, "events", noonKey, "", 3), object.Version{}), "stored")
 		n.want("it is gone", n.get("events", noonKey), "absent")
 

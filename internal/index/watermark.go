@@ -157,7 +157,8 @@ func ExpectedIn(before ...Row) []Writer {
 // lateness bound: from T + latenessSeconds on there is no Pending.
 //
 // Finals of writers that were not expected are not waited for; only if nobody
-// was expected do they decide, at the lateness bound.
+// was expected do they decide. As others may still come until the row is closed
+// everywhere, Complete holds then only of a row that was read after that.
 func Evaluate(second int64, row Row, expected []Writer, certain bool, nowSeconds, latenessSeconds int64) Verdict {
 	due := nowSeconds-second >= latenessSeconds
 	if !certain {

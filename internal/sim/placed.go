@@ -170,9 +170,11 @@ func firstKey(n *node, v *vnode.Vnode, p *bucket.Properties, slot expiry.Slot) (
 	return key
 }
 
+// everOwned reports whether some history has a node as owner of a partition in a slot,
+// or as a source: who takes a place and loses it in one change is only that.
 func (s *Sim) everOwned(n *node, p ring.Partition, slot expiry.Slot) bool {
 	for _, h := range s.agreement.histories {
-		if r := h.At(int64(slot)); r.Bits() == p.Bits && r.Owns(n.id, p) {
+		if r := h.At(int64(slot)); r.Bits() == p.Bits && (r.Owns(n.id, p) || slices.Contains(h.Sources(int64(slot), p), n.id)) {
 			return true
 		}
 	}

@@ -125,8 +125,10 @@ func (c *catchup) judge(key event.IndexKey, a answer) (m *mark, settled bool) {
 		settled = settled && (p.certain || p.gone)
 		presences = append(presences, p.presence)
 	}
-	v := index.Evaluate(key.Epoch, a.row, index.Expected(presences...), certain, c.startedMillis/1000, c.lateness)
-	if v.State == index.Pending {
+	expected := index.Expected(presences...)
+	v := index.Evaluate(key.Epoch, a.row, expected, certain, c.startedMillis/1000, c.lateness)
+	early := len(expected) == 0 && c.startedMillis < (key.Epoch+c.finish)*1000 // see window.judge
+	if v.State == index.Pending || v.State == index.Complete && early {
 		return nil, settled
 	}
 	return &mark{second: key.Epoch, dc: key.DC, verdict: v}, settled

@@ -12,7 +12,9 @@ import (
 // to tell than was told, otherwise nil.
 //
 // A second can be complete by pushes alone: who is expected was read for certain,
-// and the entries at hand bear out what they promised. That something is missing,
+// and the entries at hand bear out what they promised. Where nobody was expected,
+// finals decide only once the row is finished: its owners' clocks may be behind this
+// one, and take somebody else's entries until they close it. That something is missing,
 // or that nobody is there, needs a certain read of the second itself, begun at the
 // lateness bound; that nothing can be known needs that it was tried.
 func (w *window) judge(r *rowState, nowMillis int64) *mark {
@@ -26,7 +28,7 @@ func (w *window) judge(r *rowState, nowMillis int64) *mark {
 	bound := (second + w.lateness) * 1000
 	switch v.State {
 	case index.Complete:
-		if len(expected) == 0 && r.certainAt < bound {
+		if len(expected) == 0 && !r.finished(w.finish) {
 			return nil
 		}
 	case index.Incomplete, index.NoWriters:

@@ -111,8 +111,8 @@ func TestUnknownNeedsAnAttempt(t *testing.T) {
 	}
 }
 
-// Where nobody was expected a final may decide, but only with what was read at the
-// lateness bound: others may have sent theirs.
+// Where nobody was expected a final may decide, but only with what was read once the
+// row is closed everywhere: until then others may send theirs.
 func TestUnexpectedFinalWaitsForRead(t *testing.T) {
 	c := newCore(DefaultConfig())
 	now := int64(1_000_000_000)
@@ -132,18 +132,40 @@ func TestUnexpectedFinalWaitsForRead(t *testing.T) {
 		return s
 	}
 	c.publish(now, &u)
-	for range 5 {
+	for range c.cfg.finishSeconds() {
 		c.step(now, []string{"ams"})
 		readAll()
+		if s := state(); s != 0 {
+			t.Fatalf("told to be %v while others could come", s)
+		}
 		now += 1000
 	}
-	c.step(now, []string{"ams"}) // the bound is reached, the row not read since
+	c.step(now, []string{"ams"}) // it is closed everywhere, the row not read since
 	if s := state(); s != 0 {
 		t.Errorf("told to be %v before it was read", s)
 	}
 	readAll()
 	if s := state(); s != index.Complete {
 		t.Errorf("told to be %v", s)
+	}
+}
+
+// The same of a reader that is behind.
+func TestCatchupUnexpectedFinal(t *testing.T) {
+	cfg := DefaultConfig()
+	const second = 1_000_000
+	key := event.IndexKey{Epoch: second, DC: "ams"}
+	final := marks(agg1, func(s *index.Section) { s.Final = &index.Final{} })
+	for ageMillis, complete := range map[int64]bool{cfg.LatenessSeconds * 1000: false, cfg.finishSeconds()*1000 - 1: false, cfg.finishSeconds() * 1000: true} {
+		c := newCatchup(&cfg)
+		c.startedMillis = second*1000 + ageMillis
+		for s := int64(second - index.ExpectedSeconds); s < second; s++ {
+			c.known[event.IndexKey{Epoch: s, DC: "ams"}] = past{certain: true}
+		}
+		m, settled := c.judge(key, answer{row: final, certain: true})
+		if got := m != nil && m.verdict.State == index.Complete; got != complete || !settled {
+			t.Errorf("%d ms after it began: %+v, settled %t, want complete %t", ageMillis, m, settled, complete)
+		}
 	}
 }
 
