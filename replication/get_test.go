@@ -287,6 +287,29 @@ func TestFailedRepairIsOwed(t *testing.T) {
 	}
 }
 
+// TestDamageIsNotMended: a value that went bad on the disk of who answered is not given
+// to who lacks it; the copy is owed.
+func TestDamageIsNotMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, 0, nil)
+		defer r.close()
+		rec := blob(t, time.Now().Unix()-100, 0, "value")
+		defer rec.Release()
+		r.seed(rec, 1, 2)
+		raw := rec.Raw()
+		raw[len(raw)-1] ^= 1 // the nodes have the same bytes
+		got, err := r.c.Get(t.Context(), rec.Type, rec.Bucket, rec.Key)
+		if err != nil || got.Verify() == nil {
+			t.Fatal("what is stored is not damaged", err)
+		}
+		got.Release()
+		synctest.Wait()
+		if s := r.c.Stats(); r.nodes[0].puts.Load() != 0 || s.Mended != 0 || s.Owed.Keys != 1 {
+			t.Errorf("%+v, %d puts", s, r.nodes[0].puts.Load())
+		}
+	})
+}
+
 func TestTombstoneIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, 0, nil)

@@ -86,10 +86,11 @@ func (m *mender) drain(f func(mend)) {
 	}
 }
 
-// send begins a mend; its answer may come at any time.
+// send begins a mend; its answer may come at any time. Who reads checks values
+// himself: a damaged one has come this far, and goes no further.
 func (m *mender) send(item mend) {
 	to := m.c.repairer(&item.route, item.owner)
-	if to == nil {
+	if to == nil || item.rec.Verify() != nil {
 		m.drop(item)
 		return
 	}
