@@ -231,11 +231,16 @@ func TestAloneNoMore(t *testing.T) {
 	boundary := c.awaitFixed()
 	for i, n := range nodes {
 		until(t, "it is adopted", func() bool { return n.ring().Len() == 2 })
-		if got, err := get(n, rec); err != nil || got != string(rec.Value()) {
+		var got string
+		var err error
+		known := func() bool { return !errors.Is(err, object.CodeUnknown) } // while it has not met the owner
+		until(t, "it can tell what it has", func() bool { got, err = get(n, rec); return known() })
+		if err != nil || got != string(rec.Value()) {
 			t.Errorf("node %d: %q, %v", i, got, err)
 		}
 		for chunk := range uint64(20) { // in all partitions
-			if _, err := get(n, c.blobAt(epoch, 100+chunk)); !errors.Is(err, object.CodeAbsent) {
+			until(t, "it can tell what is not there", func() bool { _, err = get(n, c.blobAt(epoch, 100+chunk)); return known() })
+			if !errors.Is(err, object.CodeAbsent) {
 				t.Errorf("node %d: what was never put: %v", i, err)
 			}
 		}
