@@ -24,6 +24,8 @@ type council struct {
 	clock atomic.Int64 // seconds of Unix time
 	bits  uint8
 
+	started []*Node // by startAll
+
 	mu      sync.Mutex
 	doc     *agreed.Document
 	seats   map[ring.NodeID]*seat
@@ -234,12 +236,27 @@ func (c *council) run(pause time.Duration) {
 	})
 }
 
-// startAll starts nodes of these names.
+// startAll starts nodes of these names, and returns when each two that it ever
+// started have met.
 func (c *council) startAll(names ...string) []*Node {
 	c.t.Helper()
 	var all []*Node
 	for _, name := range names {
 		all = append(all, start(c.t, c.config(name)))
+	}
+	c.started = append(c.started, all...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	for _, n := range c.started {
+		for _, other := range c.started {
+			if n == other {
+				continue
+			}
+			until(c.t, "nodes know of each other", func() bool { return n.peers.get(other.id) != nil })
+			if err := n.peers.get(other.id).Connect(ctx); err != nil {
+				c.t.Fatal(err)
+			}
+		}
 	}
 	return all
 }
