@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,9 +267,13 @@ func TestRepairIsBounded(t *testing.T) {
 }
 
 // TestFailedRepairIsOwed: a copy that read repair could not make is owed, unless it
-// was refused for good.
+// was refused for good. A conflict is not: whoever pays the debt resolves it.
 func TestFailedRepairIsOwed(t *testing.T) {
-	for fault, owed := range map[*object.Error]int{full: 1, conflict: 0} {
+	expired := object.Errorf(object.CodeExpired, object.NotDone, "it has expired")
+	for fault, want := range map[*object.Error]struct {
+		owed              int
+		mended, conflicts uint64
+	}{full: {owed: 1}, conflict: {owed: 1, conflicts: 1}, expired: {mended: 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, 3, 0, nil)
 			defer r.close()
@@ -280,8 +285,53 @@ func TestFailedRepairIsOwed(t *testing.T) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			if s := r.c.Stats(); s.Owed.Keys != owed || s.MendsFailed != uint64(owed) || r.nodes[0].puts.Load() != 1 {
+			s := r.c.Stats()
+			if s.Owed.Keys != want.owed || s.MendsFailed != uint64(want.owed) || s.Mended != want.mended || s.MendConflicts != want.conflicts || r.nodes[0].puts.Load() != 1 {
 				t.Errorf("%v: %+v", fault, s)
+			}
+		})
+	}
+}
+
+// TestRepairMeetsAnotherValue: an owner that has another value of a write-once key
+// keeps it, and the greater one is owed to those that the read found without it.
+func TestRepairMeetsAnotherValue(t *testing.T) {
+	for _, c := range []struct {
+		claim string
+		stamp int64 // of the other value, against that of the two
+		owed  []int
+	}{{"lesser", -1, []int{0}}, {"greater", 1, []int{1}}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, 3, 0, nil)
+			defer r.close()
+			epoch := time.Now().Unix() - 100
+			rec := blob(t, epoch, 0, "value")
+			other := record(t, object.Value, "events", string(rec.Key), epoch*1_000_000+c.stamp, "another")
+			defer func() { rec.Release(); other.Release() }()
+			r.seed(other, 0)
+			r.seed(rec, 1, 2)
+			for range 2 { // it is owed once, however often it is read
+				head, err := r.c.Head(t.Context(), rec.Type, rec.Bucket, rec.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				head.Release()
+				if _, err := r.get(&rec); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			s := r.c.Stats()
+			if s.Mended != 0 || s.MendConflicts == 0 || s.Owed.Keys != len(c.owed) {
+				t.Errorf("%s: %+v", c.claim, s)
+			}
+			for _, i := range c.owed {
+				if debts := r.c.Owed().Debts(r.nodes[i].id); len(debts) != 1 || !slices.Equal(debts[0].Keys, []string{string(rec.Key)}) {
+					t.Errorf("%s: owner %d is owed %+v", c.claim, i, debts)
+				}
+			}
+			if got := r.nodes[0].recs[mapKey(rec.Type, rec.Bucket, rec.Key)]; got.Version() != other.Version() {
+				t.Errorf("%s: the other value was replaced", c.claim)
 			}
 		})
 	}

@@ -100,6 +100,9 @@ func (m *mender) send(item mend) {
 		switch {
 		case answered.Swap(true):
 			m.c.counters.stray.Add(1)
+		case err != nil && err.Code == object.CodeConflict: // whoever pays the debt keeps both values
+			m.c.counters.mendConflicts.Add(1)
+			m.drop(item)
 		case err != nil && !final(err.Code):
 			m.drop(item)
 		default:

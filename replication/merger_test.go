@@ -269,7 +269,7 @@ func (n *syncNode) Repair(_ context.Context, l Lane, rec object.Record, over obj
 		return n.refuses(l)
 	}
 	if old := n.lanes[l][string(rec.Key)]; old != nil && l.Bucket == bucket.Events {
-		if o := parse(n.world.t, old); o.Checksum != rec.Checksum && o.Version().Compare(rec.Version()) < 0 && o.Version() != over {
+		if o := parse(n.world.t, old); o.Checksum != rec.Checksum && o.Version() != over {
 			return conflict
 		}
 	}
@@ -696,6 +696,33 @@ func TestDebtOfTheLocalReplica(t *testing.T) {
 	w.merger(0).Round(t.Context())
 	w.same("the local one", 0, 1)
 	w.same("the other one is not paid with the old version", 2, 1)
+}
+
+// TestDebtOfAnotherValue: whoever has another value of a write-once key, lesser or
+// greater, and is owed one, ends with the greater, the lesser being kept elsewhere.
+func TestDebtOfAnotherValue(t *testing.T) {
+	for claim, stamp := range map[string]int64{"it has the lesser": 1000, "it has the greater": 3000} {
+		w := newSyncWorld(t)
+		key := "36000000:ams:WEB:app:1"
+		rec := w.record(bucket.Events, key, "of two", 2000)
+		w.put(w.record(bucket.Events, key, "of one", stamp), 1)
+		w.put(rec, 0, 2)
+		lane := laneOfRecord(&rec)
+		w.owed.Add(placeOf(w.nodes[1].id, lane), rec.Key)
+		w.merger(0).Round(t.Context())
+		lesser, greater := "of one", "of two"
+		if stamp > 2000 {
+			lesser, greater = greater, lesser
+		}
+		if st := w.owed.Stats(); st.Places != 0 || !w.rescued[lesser] || len(w.rescued) != 1 {
+			t.Errorf("%s: owed %+v, rescued %v", claim, st, w.rescued)
+		}
+		for i, n := range w.nodes {
+			if got := parse(t, n.lanes[lane][key]); string(got.Value()) != greater {
+				t.Errorf("%s: node %d has the value %s", claim, i, got.Value())
+			}
+		}
+	}
 }
 
 // TestDebtsOfNobody: what no owner has was never acknowledged, and is owed to

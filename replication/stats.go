@@ -19,6 +19,7 @@ type Stats struct {
 	Reroutes        uint64 // requests begun again because the owners had changed
 	Mended          uint64 // copies given to owners by read repair
 	MendsFailed     uint64 // and those that could not be
+	MendConflicts   uint64 // of these, those whose owners had another value of a write-once key
 
 	Owed OwedStats
 
@@ -32,8 +33,9 @@ type Stats struct {
 
 // counters are the counting part of Stats.
 type counters struct {
-	writes, writesFailed, reads, readsUnknown, rows, rowsUncertain         atomic.Uint64
-	refused, abandoned, late, stray, hedges, reroutes, mended, mendsFailed atomic.Uint64
+	writes, writesFailed, reads, readsUnknown, rows, rowsUncertain atomic.Uint64
+	refused, abandoned, late, stray, hedges, reroutes              atomic.Uint64
+	mended, mendsFailed, mendConflicts                             atomic.Uint64
 }
 
 // Stats returns the counters. Any goroutine may call it at any time.
@@ -45,7 +47,7 @@ func (c *Coordinator) Stats() Stats {
 		Rows: n.rows.Load(), RowsUncertain: n.rowsUncertain.Load(),
 		CopiesRefused: n.refused.Load(), CopiesAbandoned: n.abandoned.Load(),
 		Late: n.late.Load(), Stray: n.stray.Load(), Hedges: n.hedges.Load(), Reroutes: n.reroutes.Load(),
-		Mended: n.mended.Load(), MendsFailed: n.mendsFailed.Load(),
+		Mended: n.mended.Load(), MendsFailed: n.mendsFailed.Load(), MendConflicts: n.mendConflicts.Load(),
 		Owed: c.owed.Stats(), LingerBytes: c.linger.Load(), RepairBytes: c.mender.bytes.Load(),
 		GetDelay: c.delay(readValue), HeadDelay: c.delay(readHead), RowDelay: c.delay(readRow),
 	}
