@@ -10,7 +10,8 @@ import (
 // write and its sync need not each look for some and note where they are: a fifth of
 // the processor time of small durable puts, a tenth of that of large ones (see
 // docs/engine.md). The file's length stays what was written. What is left over when a
-// segment is sealed is given back.
+// segment is sealed is given back. So it is when a failed write is cut off: what is
+// written then asks for it again.
 //
 // How much is asked for is bounded by the free space: a thousand segments that have just been
 // given some cannot fill a disk. Whether the file system does it changes nothing else.

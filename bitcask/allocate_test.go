@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
@@ -93,6 +95,59 @@ func TestAllocateFails(t *testing.T) {
 		}
 		if errors.Is(tc.err, vfs.ErrUnsupported) == tc.again {
 			t.Errorf("%v counts as unsupported: %t", tc.err, !tc.again)
+		}
+	}
+}
+
+// TestAllocateAfterCut: cutting a failed write off gives the blocks behind it back, so they
+// are asked for again: whatever is written before and after it lies where blocks were
+// asked for and not given back.
+func TestAllocateAfterCut(t *testing.T) {
+	full := error(syscall.ENOSPC)
+	for _, policy := range []Sync{SyncNone, SyncAlways} {
+		for name, fault := range map[string]error{"full at once": full, "full halfway": &vfs.Partial{Bytes: 5000, Err: full}} {
+			t.Run(fmt.Sprint(policy, " ", name), func(t *testing.T) {
+				fsys := vfs.NewMem()
+				d, s := openAll(t, fsys, testConfig())
+				end := map[string]int64{} // up to where a file has blocks
+				asked, cuts := 0, 0
+				var fails error // of the next write to a segment
+				fsys.Inject(func(op vfs.Op) error {
+					switch {
+					case !strings.HasSuffix(op.Name, segSuffix):
+					case op.Kind == vfs.OpAllocate:
+						asked++
+						end[op.Name] = op.Offset + op.Bytes
+					case op.Kind == vfs.OpTruncate:
+						cuts++
+						end[op.Name] = min(end[op.Name], op.Bytes)
+					case op.Kind == vfs.OpWrite && op.Offset > 0: // not the header
+						if op.Offset+op.Bytes > end[op.Name] {
+							t.Errorf("%d bytes are written at %d, blocks end at %d", op.Bytes, op.Offset, end[op.Name])
+						}
+						err := fails
+						fails = nil
+						return err
+					}
+					return nil
+				})
+				put := func(i int) error {
+					_, err := s.putTest(make1(t, events.synced(policy), t0, fmt.Sprint(i), t0*1e6, bytesOf(uint64(i), 10_000)))
+					return err
+				}
+				for i := range 40 {
+					if i%8 == 7 {
+						fails = fault
+						wantErr(t, put(i), object.CodeLowSpace, "a put to a full disk")
+						d.space.refresh(d)
+					} else if err := put(i); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if cuts != 5 || len(end) != 1 || asked < 5 || asked > 12 {
+					t.Errorf("%d cuts, asked %d times, files %v", cuts, asked, end)
+				}
+			})
 		}
 	}
 }

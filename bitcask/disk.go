@@ -255,13 +255,19 @@ func (d *Disk) writev(t *stripe, seg *segment, bufs [][]byte, off int64) (int64,
 	return n, err
 }
 
+// truncate cuts a segment's file, which gives back the blocks behind its new end. The
+// caller has the role, or nothing is appended to the segment any more.
 func (d *Disk) truncate(seg *segment, size int64) error {
 	f, err := d.handles.acquire(&seg.data)
 	if err != nil {
 		return err
 	}
 	defer d.handles.release(&seg.data)
-	return f.Truncate(size)
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	seg.allocated = min(seg.allocated, size)
+	return nil
 }
 
 // syncFile makes a file's bytes durable.
