@@ -83,11 +83,11 @@ var mutants = []mutant{
 		"\t\tcase ok:\n", "\t\tcase ok || s.Final != nil:\n",
 	},
 	{
-		"merging does not take what is lacking", "replication/merge.go",
+		"merging does not take what is lacking", "replication/mergemoves.go",
 		"\t\tcase h == nil:\n\t\t\tlast.to,", "\t\tcase h == nil && i == 0:\n\t\tcase h == nil:\n\t\t\tlast.to,",
 	},
 	{
-		"merging drops a value that loses its key", "replication/merge.go",
+		"merging drops a value that loses its key", "replication/mergemoves.go",
 		"\t\t\t\tmoves = rescueToo(moves, h, i)\n", "",
 	},
 	{
