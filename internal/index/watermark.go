@@ -125,8 +125,9 @@ func PresenceOf(r Row) Presence {
 
 // Expected returns who is expected in T, ascending: whoever is here in one of the
 // ExpectedSeconds seconds before T and gone in none of them. The presences must be
-// of certain reads of all those seconds, made when T had begun; their order does
-// not matter.
+// of certain reads of all those seconds, begun when T was over: a writer has been
+// heard in them before T began (see [Standing]), by a clock that may be a second
+// behind the reader's. Their order does not matter.
 func Expected(before ...Presence) []Writer {
 	here := make(map[Writer]struct{})
 	for _, p := range before {

@@ -64,6 +64,7 @@ func (c *catchup) begin(nowMillis, second int64, dcs []string) (keys []event.Ind
 // certain.
 func (c *catchup) answered(key event.IndexKey, row index.Row, certain bool) {
 	if key.Epoch < c.second {
+		certain = certain && c.startedMillis >= (c.second+1)*1000 // see index.Expected
 		c.known[key] = past{presence: index.PresenceOf(row), certain: certain}
 		return
 	}

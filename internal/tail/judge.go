@@ -53,7 +53,7 @@ func (w *window) judge(r *rowState, nowMillis int64) *mark {
 }
 
 // expected returns who is expected in the second of that key, whether the rows
-// that tell were all read for certain once it had begun, and whether that was at
+// that tell were all read for certain once it was over, and whether that was at
 // least tried with all of them.
 func (w *window) expected(key event.IndexKey) (writers []index.Writer, certain, tried bool) {
 	certain, tried = true, true
@@ -63,8 +63,8 @@ func (w *window) expected(key event.IndexKey) (writers []index.Writer, certain, 
 		if r == nil {
 			return nil, false, false
 		}
-		certain = certain && r.certainAt >= key.Epoch*1000
-		tried = tried && r.triedAt >= key.Epoch*1000
+		certain = certain && r.certainAt >= (key.Epoch+1)*1000
+		tried = tried && r.triedAt >= (key.Epoch+1)*1000
 		presences = append(presences, r.present())
 	}
 	return index.Expected(presences...), certain, tried

@@ -139,7 +139,7 @@ func (w *window) due(nowMillis int64) []event.IndexKey {
 // certain is repeated every second, after a while every fifth.
 func (w *window) dueAt(r *rowState, nowMillis int64) int64 {
 	now := nowMillis / 1000
-	first, busy := r.key.Epoch+1, r.key.Epoch+max(index.ExpectedSeconds, w.lateness)
+	first, busy := r.key.Epoch+1, r.key.Epoch+max(index.ExpectedSeconds+1, w.lateness)
 	if r.key.Late {
 		busy = r.key.Epoch + w.lateness
 	}

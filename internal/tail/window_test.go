@@ -26,10 +26,10 @@ func TestDueAt(t *testing.T) {
 		{"not before its second has ended", false, -1, 999, -1},
 		{"as it ends", false, -1, 1000, 1},
 		{"each second", false, 1, 2100, 2},
-		{"while later watermarks need it", false, 9, 10_900, 10},
-		{"then no more", false, 10, 15_000, 10},
-		{"unless it was not certain", false, 9, 15_000, 15},
-		{"until it can be finished", false, 10, 20_000, 20},
+		{"while later watermarks need it", false, 10, 11_900, 11},
+		{"then no more", false, 11, 15_000, 11},
+		{"unless it was not certain", false, 10, 15_000, 15},
+		{"until it can be finished", false, 11, 20_000, 20},
 		{"again if that was not certain", false, 19, 21_000, 21},
 		{"no more when it is finished", false, 20, 25_000, 20},
 		{"less often after a while", false, 19, 34_000, 30},
@@ -150,7 +150,45 @@ func TestUnexpectedFinalWaitsForRead(t *testing.T) {
 	}
 }
 
-// The same of a reader that is behind.
+// Who is expected in a second counts when the rows that tell were read once it was
+// over: a writer's clock may be a little behind, and what it said before the second
+// began by that is there then.
+func TestExpectedIsReadWhenTheSecondIsOver(t *testing.T) {
+	const second = 1_000_000
+	key := event.IndexKey{Epoch: second, DC: "ams"}
+	hello := marks(agg1, func(s *index.Section) { s.Hello = true })
+	final := marks(agg1, func(s *index.Section) { s.Final = &index.Final{} })
+	for readAfterMillis, complete := range map[int64]bool{0: false, 999: false, 1000: true} {
+		w := newWindow(new(DefaultConfig()), second*1000)
+		c := newCatchup(new(DefaultConfig()))
+		w.cover(second*1000, []string{"ams"})
+		readAt := int64(second*1000 + readAfterMillis)
+		for _, k := range c.begin(readAt, second, []string{"ams"}) {
+			row := index.Row{}
+			switch k.Epoch {
+			case second - 1:
+				row = hello
+			case second:
+				if k.Late {
+					break
+				}
+				row = final
+			}
+			w.answered(k, readAt, row, true, func(*blob) {})
+			c.answered(k, row, true)
+		}
+		m := w.judge(w.rows[key], second*1000+1600)
+		if got := m != nil && m.verdict.State == index.Complete; got != complete {
+			t.Errorf("read %d ms after it began: %+v, want complete %t", readAfterMillis, m, complete)
+		}
+		m, _ = c.judge(key, c.rows[key])
+		if got := m != nil && m.verdict.State == index.Complete; got != complete {
+			t.Errorf("read %d ms after it began, behind: %+v, want complete %t", readAfterMillis, m, complete)
+		}
+	}
+}
+
+// Where nobody was expected, a final waits for a reader that is behind too.
 func TestCatchupUnexpectedFinal(t *testing.T) {
 	cfg := DefaultConfig()
 	const second = 1_000_000
