@@ -135,6 +135,7 @@ func TestDemoReplays(t *testing.T) {
 }
 
 func TestWrongDemos(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // nobody else's demos
 	empty, busy := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(busy, "mine"), nil, 0o600); err != nil {
 		t.Fatal(err)
