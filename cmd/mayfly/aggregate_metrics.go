@@ -41,6 +41,7 @@ func registerAggregate(r prometheus.Registerer, c *aggregate.Counters) {
 	counter("blob_retries_total", "Blobs to be sent again.", &c.BlobRetries)
 	counter("hellos_total", "Hellos acknowledged.", &c.Hellos)
 	counter("finals_total", "Finals acknowledged.", &c.Finals)
+	counter("unexpected_seconds_total", "Seconds of a data centre without a final: too little was acknowledged before for readers to expect this writer.", &c.Unexpected)
 	counter("finals_missed_total", "Finals not acknowledged while their second was open: it is incomplete.", &c.FinalsMissed)
 	counter("goodbyes_total", "Goodbyes acknowledged.", &c.Goodbyes)
 	counter("index_retries_total", "Hellos, finals and goodbyes to be sent again.", &c.IndexRetries)

@@ -29,7 +29,7 @@ type group struct {
 	builder usedBuilder
 	size    int64     // bytes, overhead included
 	due     time.Time // when to seal it at the latest
-	second  *second   // nil if the second was closed before: no final counts it
+	second  *second   // nil if no final counts it: the second was closed before, or nobody expects this writer in it
 	at      int       // index in core.open
 	stamp   int64     // microseconds since the Unix epoch: timestamp of its blobs; set when sealed
 }
@@ -217,6 +217,9 @@ func (c *core) seal(g *group, now time.Time) {
 	c.openSize -= g.size
 	if g.second == nil {
 		c.lateOpen--
+	} else if s := g.second; !s.dc.standing.Holds(s.epoch) {
+		g.second = nil
+		c.settle(s)
 	}
 
 	stamp := now.UnixMicro()

@@ -45,8 +45,9 @@ type core struct {
 	builders builders
 
 	dcs     []*dc
-	seconds []*second // whose final has not been queued
-	closed  int64     // epoch of the last second that was closed
+	left    map[string]int64 // dcs left a short while ago: the second of the goodbye
+	seconds []*second        // whose final has not been queued
+	closed  int64            // epoch of the last second that was closed
 
 	jobs    []*group // to be sealed, in order
 	sealing int      // jobs taken
@@ -72,6 +73,7 @@ func newCore(o Options, counters *Counters, now time.Time) *core {
 		o: o, counters: counters, limits: o.limits(),
 		random:   rand.New(rand.NewPCG(o.Incarnation, 1)),
 		groups:   make(map[string]*group),
+		left:     make(map[string]int64),
 		closed:   now.Unix() - 1,
 		builders: newBuilders(o.MaxBufferedBytes / 4),
 	}
@@ -90,6 +92,7 @@ func (c *core) tick(now time.Time) {
 		c.sealIf(now, func(g *group) bool { return !g.due.After(now) })
 	}
 	c.giveUpFinals(now)
+	c.greetAgain(now)
 	c.blobs.due(now)
 	c.ops.due(now)
 	c.gauges()
@@ -116,7 +119,7 @@ func (c *core) wake(now time.Time) time.Time {
 	earlier(c.pauseUntil, c.failures > 0 && c.inFlight == 0)
 	earlier(c.blobs.next())
 	earlier(c.ops.next())
-	earlier(time.Unix(c.dcs[0].helloAt+1, 0), !c.stopping && c.dcs[0].helloAt >= now.Unix())
+	earlier(time.Unix(now.Unix()+1, 0), !c.stopping && !c.ready(now) && c.dcs[0].standing.Holds(now.Unix()+1))
 	if at.Sub(now) < minWake {
 		return now.Add(minWake)
 	}
@@ -128,12 +131,9 @@ const (
 	stopStep = 100 * time.Millisecond // between two looks at a core that stops
 )
 
-// ready tells whether the first second that the aggregator vouches for has
-// begun: its hello was acknowledged in an earlier one.
-func (c *core) ready(now time.Time) bool {
-	own := c.dcs[0]
-	return own.helloAt != 0 && now.Unix() > own.helloAt
-}
+// ready tells whether this is a second that the aggregator vouches for: readers
+// expect it in it, since its hello was acknowledged in an earlier one.
+func (c *core) ready(now time.Time) bool { return c.dcs[0].standing.Holds(now.Unix()) }
 
 // stop ends taking events in: what was collected is sealed, all seconds are
 // closed. The rest goes on until idle.

@@ -49,7 +49,6 @@ func TestASecond(t *testing.T) {
 	r.at(3600 * ms)
 	wantLog(t, r,
 		"+0.2 hello 1800000000:eu: <nil>",
-		"+1.5 final(0) 1800000000:eu: <nil>",
 		"+2.5 put WEB:app:"+chunkName(0)+" events=3: <nil>",
 		"+2.5 put CRON:mailer:"+chunkName(1)+" events=1: <nil>",
 		"+2.5 final(2) 1800000001:eu: <nil>",
@@ -69,8 +68,8 @@ func TestASecond(t *testing.T) {
 	}
 }
 
-// TestStop: what was collected is stored at once, each second gets its final,
-// those ahead of the clock too, and goodbye comes last.
+// TestStop: what was collected is stored at once, each second after the hello gets
+// its final, those ahead of the clock too, and goodbye comes last.
 func TestStop(t *testing.T) {
 	r := newRig(t, nil)
 	r.at(1100 * ms)
@@ -83,10 +82,7 @@ func TestStop(t *testing.T) {
 		"+1.1 put WEB:app:"+chunkName(0)+" events=1: <nil>",
 		"+1.1 put WEB:app:"+chunkName(1)+" events=1: <nil>",
 		"+1.1 put WEB:app:"+chunkName(2)+" events=1: <nil>",
-		"+1.1 final(0) 1800000000:eu: <nil>",
-		"+1.1 final(0) 1800000000:us: <nil>",
 		"+1.1 final(1) 1800000001:eu: <nil>",
-		"+1.1 final(1) 1800000001:us: <nil>",
 		"+1.1 final(1) 1800000003:eu: <nil>",
 		"+1.1 goodbye 1800000001:eu: <nil>",
 		"+1.1 goodbye 1800000001:us: <nil>",
@@ -125,8 +121,7 @@ func TestStopWhileTheStoreIsDown(t *testing.T) {
 	}
 	slices.Sort(sent)
 	want := []string{
-		"final(0) 1800000000:eu", "final(0) 1800000000:us", "final(0) 1800000001:eu", "final(1) 1800000001:us",
-		"goodbye 1800000001:eu", "goodbye 1800000001:us", "put A:a:" + chunkName(0) + " events=1",
+		"final(0) 1800000001:eu", "goodbye 1800000001:eu", "goodbye 1800000001:us", "put A:a:" + chunkName(0) + " events=1",
 	}
 	if !slices.Equal(sent, want) {
 		t.Errorf("sent\n%s\nwant\n%s", strings.Join(sent, "\n"), strings.Join(want, "\n"))
@@ -144,8 +139,12 @@ func TestForeignDCs(t *testing.T) {
 	}
 	r.at(4 * time.Second)
 	row := r.store.rows[event.IndexKey{Epoch: second1, DC: "us"}]
-	if len(row.Sections) != 1 || !row.Sections[0].Hello || row.Sections[0].Final == nil || len(row.Sections[0].Entries) != 1 {
+	if len(row.Sections) != 2 || !row.Sections[0].Writer.Anonymous() || len(row.Sections[0].Entries) != 1 || !row.Sections[1].Hello || row.Sections[1].Final != nil {
 		t.Fatalf("row of the first second: %+v", row)
+	}
+	row = r.store.rows[event.IndexKey{Epoch: second1 + 1, DC: "us"}]
+	if len(row.Sections) != 1 || row.Sections[0].Final == nil {
+		t.Fatalf("row of the next: %+v", row)
 	}
 	r.at(700 * time.Second)
 	goodbyes := 0
@@ -203,8 +202,8 @@ func TestHelloNamesWhomItSucceeds(t *testing.T) {
 		if want := []index.Writer{before[1], before[0]}; !slices.Equal(s.Succeeds, want) {
 			t.Errorf("succeeds %v, want %v", s.Succeeds, want)
 		}
-		if r.c.dcs[0].helloAt != key.Epoch {
-			t.Errorf("hello in %v, remembered %d", key, r.c.dcs[0].helloAt)
+		if d := r.c.dcs[0]; d.standing.Holds(key.Epoch) || !d.standing.Holds(key.Epoch+1) {
+			t.Errorf("hello in %v, and expected in it or not in the next", key)
 		}
 	}
 	if hellos != 1 {
@@ -285,5 +284,111 @@ func TestClockSetAhead(t *testing.T) {
 	wantEvents(t, r, map[string][]byte{"+1 eu WEB:app": {1}})
 	if r.counters.FinalsMissed.Load() != 1 {
 		t.Errorf("%d finals missed, want that of the second with the event", r.counters.FinalsMissed.Load())
+	}
+}
+
+// TestLongOutage: after an outage that was longer than readers wait for a silent writer,
+// nobody expects this one in the seconds that had begun. What it has of them bears
+// no name and has no final, and hello is said again.
+func TestLongOutage(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(5600 * ms)
+	down := errors.New("down")
+	r.store.fail = func(string) error { return down }
+	r.store.failIndex = func(event.IndexKey, index.Section) error { return down }
+	for s := 6; s < 20; s++ {
+		r.at(time.Duration(s)*time.Second + 200*ms)
+		r.send(envelope(0, byte(s)))
+	}
+	r.store.fail, r.store.failIndex = nil, nil
+	for s := 20; s < 30; s++ {
+		r.at(time.Duration(s)*time.Second + 200*ms)
+		r.send(envelope(0, byte(s)))
+	}
+	r.at(32 * time.Second)
+	if len(r.store.broken) > 0 {
+		t.Error(r.store.broken)
+	}
+	// The final of +4 was the last one before: it makes the writer expected up to +14.
+	last := r.c.dcs[0].standing
+	var named, finals, hellos []int64
+	for s := int64(6); s < 30; s++ {
+		row := r.store.rows[event.IndexKey{Epoch: epoch0 + s, DC: "eu"}]
+		for i := range row.Sections {
+			section := &row.Sections[i]
+			if !section.Writer.Anonymous() && len(section.Entries) > 0 {
+				named = append(named, s)
+			}
+			if section.Final != nil {
+				finals = append(finals, s)
+			}
+			if section.Hello {
+				hellos = append(hellos, s)
+			}
+		}
+	}
+	if len(hellos) != 1 || hellos[0] < 20 || hellos[0] > 24 {
+		t.Fatalf("hellos in %v, want one, soon after +20", hellos)
+	}
+	var want []int64
+	for s := int64(6); s < 30; s++ {
+		if s <= 14 || s > hellos[0] {
+			want = append(want, s)
+		}
+	}
+	if !slices.Equal(named, want) {
+		t.Errorf("blobs with a name in %v, want %v", named, want)
+	}
+	for _, s := range finals {
+		if s > 14 && s <= hellos[0] {
+			t.Errorf("a final in +%d", s)
+		}
+	}
+	if got, want := r.counters.Unexpected.Load(), 1+hellos[0]-14; got != want {
+		t.Errorf("%d seconds counted in which nobody expects it, want %d: that of the first hello, and those of the outage", got, want)
+	}
+	if !last.Holds(epoch0+30) || len(finals) == 0 || finals[len(finals)-1] != 29 {
+		t.Errorf("it is not expected again: finals in %v", finals)
+	}
+	for s := hellos[0] + 1; s < 30; s++ {
+		if v := r.store.verdict(epoch0+s, "eu"); v.State != index.Complete {
+			t.Errorf("+%d is %v", s, v)
+		}
+	}
+}
+
+// TestBackAfterGoodbye: a dc that was left and has events again at once is one in
+// which readers do not expect this writer for as long as they see the goodbye.
+func TestBackAfterGoodbye(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(1000 * ms)
+	r.send(envelopeOf(0, "us", "A", "a", 1))
+	at := time.Duration(idleDCSeconds) * time.Second
+	for ; r.counters.Goodbyes.Load() == 0; at += time.Second {
+		r.at(at + 600*ms)
+	}
+	left := r.now.Unix() - 1 // the second of the goodbye
+	if !r.store.rows[event.IndexKey{Epoch: left, DC: "us"}].Sections[0].Goodbye {
+		t.Fatal("the goodbye is elsewhere")
+	}
+	for range 15 {
+		at += time.Second
+		r.at(at)
+		r.send(envelopeOf(0, "us", "A", "a", 2))
+	}
+	r.at(at + 3*time.Second)
+	for e := left; e <= left+15; e++ {
+		named := 0
+		for _, s := range r.store.rows[event.IndexKey{Epoch: e, DC: "us"}].Sections {
+			if !s.Writer.Anonymous() && (len(s.Entries) > 0 || s.Final != nil) {
+				named++
+			}
+		}
+		if want := e > left+index.ExpectedSeconds; (named > 0) != want && e != left {
+			t.Errorf("%d seconds after the goodbye it gives its name: %v, want %v", e-left, named > 0, want)
+		}
+	}
+	if len(r.c.left) != 0 {
+		t.Errorf("it remembers %v for ever", r.c.left)
 	}
 }

@@ -35,6 +35,7 @@ type Counters struct {
 
 	Hellos       atomic.Int64 // acknowledged
 	Finals       atomic.Int64 // acknowledged
+	Unexpected   atomic.Int64 // seconds of a dc closed without a final: too little was acknowledged before for readers to expect this writer
 	FinalsMissed atomic.Int64 // not acknowledged while their second was open: it is incomplete
 	Goodbyes     atomic.Int64 // acknowledged
 	IndexRetries atomic.Int64 // hellos, finals and goodbyes to be sent again

@@ -4,7 +4,9 @@
 //
 // It follows the rules for writers that make "second T is complete" possible:
 // it says hello before its first second, sends a final (count and digest of its
-// blobs) after each second, empty ones included, and goodbye when it stops. Its
+// blobs) after each second, empty ones included, and goodbye when it stops. In a
+// second in which readers cannot expect it (index.Standing), as after an outage,
+// its blobs bear no name and there is no final; it says hello again. Its
 // blobs are named <incarnation>-<n>, so that no two aggregators, and no two
 // starts of one, can claim the same key. An object is stamped once: trying again
 // sends the same bytes.

@@ -183,15 +183,20 @@ type modelStore struct {
 	blobs       map[string][]byte
 	rows        map[event.IndexKey]index.Row
 	stamps      map[string]object.Version
+	heard       map[string][]heard     // of each dc
+	broken      []string               // promises
 	fail        func(key string) error // nil = take everything
 	lose        func(key string) error // its error is given although the blob was stored
 	failIndex   func(key event.IndexKey, s index.Section) error
 }
 
+// heard is a hello or a final: of which row, and in which second it was stored.
+type heard struct{ row, at int64 }
+
 func newModelStore() *modelStore {
 	return &modelStore{
-		openSeconds: defaultOpenSeconds,
-		blobs:       make(map[string][]byte), rows: make(map[event.IndexKey]index.Row), stamps: make(map[string]object.Version),
+		openSeconds: defaultOpenSeconds, heard: make(map[string][]heard),
+		blobs: make(map[string][]byte), rows: make(map[event.IndexKey]index.Row), stamps: make(map[string]object.Version),
 	}
 }
 
@@ -226,6 +231,8 @@ func (s *modelStore) putOne(now time.Time, r *object.Record) error {
 		marked, list := index.Relist(at, delta, now.Unix())
 		s.merge(index.LateKey(at, now.Unix()), list)
 		delta = marked
+	} else if len(r.Writer) > 0 {
+		s.promised(at)
 	}
 	s.merge(at, delta)
 	if s.lose != nil {
@@ -246,8 +253,23 @@ func (s *modelStore) append(now time.Time, key event.IndexKey, delta index.Row) 
 	if now.Unix() >= key.Epoch+s.openSeconds {
 		return object.Errorf(object.CodeExpired, object.NotDone, "second %d is closed", key.Epoch)
 	}
+	if d := &delta.Sections[0]; d.Hello || d.Final != nil {
+		s.heard[key.DC] = append(s.heard[key.DC], heard{key.Epoch, now.Unix()})
+	} else if d.Goodbye {
+		s.heard[key.DC] = nil
+	}
 	s.merge(key, delta)
 	return nil
+}
+
+// promised notes a broken promise unless the writer of a blob was heard, before
+// the blob's second began, in one of the rows that tell readers to wait for it.
+func (s *modelStore) promised(at event.IndexKey) {
+	if !slices.ContainsFunc(s.heard[at.DC], func(h heard) bool {
+		return h.row < at.Epoch && h.row >= at.Epoch-index.ExpectedSeconds && h.at < at.Epoch
+	}) {
+		s.broken = append(s.broken, fmt.Sprintf("%v has a blob of a writer that nobody expects", at))
+	}
 }
 
 func (s *modelStore) merge(key event.IndexKey, delta index.Row) {

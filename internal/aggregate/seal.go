@@ -37,7 +37,8 @@ var (
 )
 
 // seal makes the blobs of a group: usually one, more if that would exceed
-// event.MaxChunkBytes. It empties the builder.
+// event.MaxChunkBytes. It empties the builder. A blob bears the writer's name if a
+// final counts it.
 func (s *sealer) seal(g *group) (blobs []*blob) {
 	for value, info := range g.builder.Chunks(s.value[:0]) {
 		s.value = value
@@ -45,11 +46,14 @@ func (s *sealer) seal(g *group) (blobs []*blob) {
 			Epoch: g.epoch, DC: g.dc, Type: g.typ, Subtype: g.subtype,
 			Chunk: event.Chunk(s.incarnation, s.next.Add(1)-1),
 		}
-		record, err := object.Encode(object.Header{
+		header := object.Header{
 			Kind: object.Value, EventCount: uint32(info.Count), TimestampMicros: g.stamp,
 			Type: eventsType, Bucket: eventsBucket, Key: key.AppendTo(nil),
-			Writer: s.writer, Incarnation: s.incarnation,
-		}, value)
+		}
+		if g.second != nil {
+			header.Writer, header.Incarnation = s.writer, s.incarnation
+		}
+		record, err := object.Encode(header, value)
 		if err != nil {
 			panic("aggregate: BUG: a blob cannot be stored: " + err.Error())
 		}

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -14,13 +15,14 @@ import (
 type dc struct {
 	name      string
 	lastEvent int64 // second of the clock in which an event of it came last
-	helloAt   int64 // second in which its hello was acknowledged; 0 = not yet
+	standing  index.Standing
+	greeting  bool // a hello waits or is under way
 }
 
 // A second is what the final of one second of one dc waits for.
 type second struct {
 	epoch   int64
-	dc      string
+	dc      *dc
 	closed  bool
 	done    bool        // its final is queued, or it is too late for one
 	pending int         // groups, jobs and blobs that the final counts and that have not come to an end
@@ -46,20 +48,41 @@ func (c *core) dcOf(name []byte) (*dc, bool) {
 
 func (c *core) addDC(name string) *dc {
 	d := &dc{name: name}
+	if at, ok := c.left[name]; ok {
+		d.standing.Left(at)
+	}
 	c.dcs = append(c.dcs, d)
-	c.ops.push(c.newOp(opHello, 0, name)) // its second is the one it is sent in
+	c.greet(d)
 	return d
+}
+
+// greet says hello to a dc.
+func (c *core) greet(d *dc) {
+	d.greeting = true
+	c.ops.push(c.newOp(opHello, 0, d.name)) // its second is the one it is sent in
+}
+
+// greetAgain says hello where nobody will expect this writer in the next second:
+// too little of what it said was acknowledged of late, as in an outage.
+func (c *core) greetAgain(now time.Time) {
+	for _, d := range c.dcs {
+		if !c.stopping && !d.greeting && d.standing.Lapses(now.Unix()) {
+			c.greet(d)
+		}
+	}
 }
 
 // leaveDCs says goodbye to foreign dcs that have long been silent. last is the
 // last second that was closed.
 func (c *core) leaveDCs(now, last int64) {
+	maps.DeleteFunc(c.left, func(_ string, at int64) bool { return now > at+index.ExpectedSeconds })
 	c.dcs = slices.DeleteFunc(c.dcs, func(d *dc) bool {
 		if d == c.dcs[0] || now-d.lastEvent < idleDCSeconds {
 			return false
 		}
 		c.ops.removeIf(func(o *op) bool { return o.kind == opHello && o.key.DC == d.name })
 		c.ops.push(c.newOp(opGoodbye, last, d.name))
+		c.left[d.name] = last
 		return true
 	})
 }
@@ -67,18 +90,18 @@ func (c *core) leaveDCs(now, last int64) {
 // secondOf finds or begins a second that is not closed yet.
 func (c *core) secondOf(epoch int64, d *dc) *second {
 	for _, s := range c.seconds {
-		if s.epoch == epoch && s.dc == d.name {
+		if s.epoch == epoch && s.dc == d {
 			return s
 		}
 	}
-	s := &second{epoch: epoch, dc: d.name}
+	s := &second{epoch: epoch, dc: d}
 	c.seconds = append(c.seconds, s)
 	return s
 }
 
 // closeThrough closes all seconds up to last: their groups are sealed, and each
-// second gets a final, whether or not it had events. If the clock has jumped
-// ahead, only seconds that are still open get one.
+// second in which this writer is expected gets a final, whether or not it had
+// events. If the clock has jumped ahead, only seconds that are still open get one.
 func (c *core) closeThrough(now time.Time, last int64) {
 	c.sealIf(now, func(g *group) bool { return g.second != nil && g.epoch <= last })
 	for epoch := max(c.closed+1, now.Unix()-c.o.OpenSeconds+1); epoch <= last; epoch++ {
@@ -106,7 +129,11 @@ func (c *core) finishSeconds() {
 			return false
 		}
 		s.done = true
-		o := c.newOp(opFinal, s.epoch, s.dc)
+		if !s.dc.standing.Holds(s.epoch) {
+			c.counters.Unexpected.Add(1)
+			return true
+		}
+		o := c.newOp(opFinal, s.epoch, s.dc.name)
 		o.delta.Sections[0].Final = new(s.final)
 		c.ops.push(o)
 		return true
@@ -133,7 +160,11 @@ func (c *core) giveUpFinals(now time.Time) {
 			return false
 		}
 		s.done = true
-		c.counters.FinalsMissed.Add(1)
+		if s.dc.standing.Holds(s.epoch) {
+			c.counters.FinalsMissed.Add(1)
+		} else {
+			c.counters.Unexpected.Add(1)
+		}
 		return true
 	})
 	c.ops.removeIf(func(o *op) bool {

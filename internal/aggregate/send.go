@@ -147,16 +147,19 @@ func (c *core) opAcknowledged(now time.Time, o *op) {
 	switch o.kind {
 	case opHello:
 		c.counters.Hellos.Add(1)
-		for _, d := range c.dcs {
-			if d.name == o.key.DC {
-				d.helloAt = now.Unix()
-			}
-		}
 	case opFinal:
 		c.counters.Finals.Add(1)
 	case opGoodbye:
 		c.counters.Goodbyes.Add(1)
+		return
 	}
+	for _, d := range c.dcs {
+		if d.name == o.key.DC {
+			d.standing.Acknowledged(o.key.Epoch, now.Unix())
+			d.greeting = d.greeting && o.kind != opHello
+		}
+	}
+	c.greetAgain(now)
 }
 
 // paused tells whether the sink is to be left in peace: after a call that failed

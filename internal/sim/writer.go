@@ -12,19 +12,22 @@ import (
 
 // A writer pushes a second's blobs as an aggregator does: it says hello before its
 // first second, and of each second, when its puts are answered, how many there
-// were and which.
+// were and which. In a second in which it has no standing it gives no name.
 type writer struct {
-	w      *workload
-	who    index.Writer
-	dc     string
-	second int64 // the next one
-	chunk  uint64
+	w        *workload
+	who      index.Writer
+	dc       string
+	standing index.Standing
+	second   int64 // the next one; 0: it has not begun
+	chunk    uint64
+	greeting bool // its hello, said again, is under way
+	gone     bool
 }
 
 func (w *workload) newWriter(dc string) {
 	w.writers++
 	a := &writer{w: w, who: index.Writer{Name: fmt.Sprintf("agg-%d", w.writers), Incarnation: uint64(w.writers)}, dc: dc}
-	a.hello(w.s.timeAt(w.s.now).Unix())
+	a.hello()
 }
 
 func (a *writer) row(second int64, section index.Section) (event.IndexKey, index.Row) {
@@ -32,21 +35,28 @@ func (a *writer) row(second int64, section index.Section) (event.IndexKey, index
 	return event.IndexKey{Epoch: second, DC: a.dc}, index.Row{Sections: []index.Section{section}}
 }
 
-// hello begins with the second after the next one, once hello is acknowledged.
-func (a *writer) hello(second int64) {
+// hello says hello until it is expected in the next second, and then begins with
+// that, unless it had begun.
+func (a *writer) hello() {
 	s := a.w.s
 	s.ops.add("hello", 1)
-	key, row := a.row(second+1, index.Section{Hello: true})
+	key, row := a.row(s.timeAt(s.now).Unix(), index.Section{Hello: true})
 	s.word(key, row, a.w.turn(), func(err *object.Error) {
 		now := s.timeAt(s.now).Unix()
-		if err != nil || now > second+1 { // not before its first second: again
-			if s.now < a.w.end {
-				a.hello(now)
-			}
-			return
+		if err == nil {
+			a.standing.Acknowledged(key.Epoch, now)
 		}
-		a.second = second + 2
-		a.next()
+		switch {
+		case a.standing.Lapses(now):
+			if s.now < a.w.end && !a.gone {
+				a.hello()
+			}
+		case a.second == 0:
+			a.second = now + 1
+			a.next()
+		default:
+			a.greeting = false
+		}
 	})
 }
 
@@ -61,6 +71,7 @@ func (a *writer) next() {
 	s.at(at, func() {
 		switch n := s.rng.IntN(100); {
 		case n < 2: // it dies without a word
+			a.gone = true
 			a.w.newWriter(a.dc)
 			return
 		case n < 4:
@@ -70,6 +81,10 @@ func (a *writer) next() {
 		}
 		a.push(a.second)
 		a.second++
+		if !a.greeting && a.standing.Lapses(s.timeAt(s.now).Unix()) {
+			a.greeting = true
+			a.hello()
+		}
 		a.next()
 	})
 }
@@ -77,20 +92,30 @@ func (a *writer) next() {
 func (a *writer) push(second int64) {
 	s := a.w.s
 	var recs []object.Record
+	expected := a.standing.Holds(second)
 	for range s.rng.IntN(4) {
 		a.chunk++
 		key := event.Key{Epoch: second, DC: a.dc, Type: "WEB", Subtype: "app", Chunk: event.Chunk(a.who.Incarnation, a.chunk)}
-		recs = append(recs, a.w.encode(object.Header{
-			Kind: object.Value, TimestampMicros: a.w.nextStamp(), EventCount: 1, Bucket: []byte(bucket.Events), Key: []byte(key.String()),
-			Writer: []byte(a.who.Name), Incarnation: a.who.Incarnation,
-		}, a.w.value()))
+		h := object.Header{Kind: object.Value, TimestampMicros: a.w.nextStamp(), EventCount: 1, Bucket: []byte(bucket.Events), Key: []byte(key.String())}
+		if expected {
+			h.Writer, h.Incarnation = []byte(a.who.Name), a.who.Incarnation
+		}
+		recs = append(recs, a.w.encode(h, a.w.value()))
+	}
+	finish := func(recs []object.Record, fates []putAnswer) {
+		if expected {
+			a.final(second, recs, fates)
+		}
+	}
+	if !expected {
+		s.notes.add("seconds of writers nobody expected", 1)
 	}
 	if len(recs) == 0 {
-		a.final(second, nil, nil)
+		finish(nil, nil)
 		return
 	}
 	s.ops.add("push", 1)
-	s.put(recs, a.w.turn(), func(recs []object.Record, fates []putAnswer) { a.final(second, recs, fates) })
+	s.put(recs, a.w.turn(), finish)
 }
 
 // final says what the second has: the blobs that are stored, or may be.
@@ -107,11 +132,16 @@ func (a *writer) final(second int64, recs []object.Record, fates []putAnswer) {
 		}
 	}
 	key, row := a.row(second, index.Section{Final: &f})
-	s.word(key, row, a.w.turn(), func(*object.Error) {})
+	s.word(key, row, a.w.turn(), func(err *object.Error) {
+		if err == nil {
+			a.standing.Acknowledged(second, s.timeAt(s.now).Unix())
+		}
+	})
 }
 
 func (a *writer) goodbye() {
 	s := a.w.s
+	a.gone = true
 	s.ops.add("goodbye", 1)
 	key, row := a.row(a.second-1, index.Section{Goodbye: true})
 	s.word(key, row, a.w.turn(), func(*object.Error) {})
