@@ -37,8 +37,8 @@ type snapshot struct {
 	pushed  peer.PushStats
 	follows peer.FollowStats
 	bodies  bodyStats
+	coord   replication.Stats
 	merge   replication.MergerStats
-	owed    replication.OwedStats
 	door    peer.HandlerStats
 	syncs   peer.SyncStats
 	agreed  agreedFigures
@@ -69,7 +69,7 @@ type peerFigures struct {
 func (n *Node) snapshot() snapshot {
 	s := snapshot{ready: n.Ready(), vnodes: n.vnodes.Stats(), tail: n.hub.Counters(), wire: n.server.Stats(), dcs: len(n.store.dcs.names())}
 	s.pushed, s.follows, s.bodies = n.pushes.door.Stats(), n.pushes.received.Stats(), n.pushes.bodies.stats()
-	s.owed, s.merge = n.coord.Owed().Stats(), n.merger.Stats()
+	s.coord, s.merge = n.coord.Stats(), n.merger.Stats()
 	s.door, s.syncs = n.nodes.Stats(), n.syncs.Stats()
 	n.snapshotMembers(&s)
 	for _, d := range n.disks {
