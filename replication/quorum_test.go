@@ -25,6 +25,8 @@ type rowWorld struct {
 	rnd   *rand.Rand
 	h     *ring.History
 	nodes []ring.Node
+	n     int                  // owners that rings are to have
+	p     ring.Partition       // the one that is looked at
 	gone  map[ring.NodeID]bool // what they had is lost, or was handed over
 	lost  map[ring.NodeID]bool
 	down  map[ring.NodeID]bool
@@ -33,6 +35,7 @@ type rowWorld struct {
 	now   int64
 	timed map[int64][]*acked
 	plain []*acked
+	rings bool // plain data is put, and rings change it, more than anything else
 	fewer bool // some ring had fewer owners than the one before
 	log   []string
 }
@@ -42,18 +45,19 @@ func newRowWorld(t *testing.T, seed uint64) *rowWorld {
 	for i := range 9 {
 		w.nodes = append(w.nodes, ring.Node{ID: nodeID(i), Name: fmt.Sprint("n", i), Zone: fmt.Sprint(i % 3), Weight: 1})
 	}
-	n := 1 + w.rnd.IntN(3)
-	quorum := 1 + w.rnd.IntN(n)
-	if w.rnd.IntN(2) == 0 {
-		n, quorum = 3, 2
-	}
+	w.rings = w.rnd.IntN(2) == 0
+	w.n = []int{2, 3, 3, 4}[w.rnd.IntN(4)]
+	w.p.Bits = uint8(w.rnd.IntN(3)) // with more partitions, newcomers come before owners that stay
+	w.p.Prefix = w.rnd.Uint32N(1 << w.p.Bits)
 	for i := range w.props {
-		if i == 1 && n < 3 { // a plain bucket of fewer copies is not handed over between rings that order owners otherwise
-			n, quorum = 3, 1+w.rnd.IntN(3)
+		n := 1 + w.rnd.IntN(w.n)
+		quorum := 1 + w.rnd.IntN(n)
+		if w.rnd.IntN(3) == 0 {
+			n, quorum = w.n, w.n/2+1
 		}
 		w.props[i] = bucket.Properties{Type: "t", Name: "b", Timed: i == 0, N: n, R: 1 + w.rnd.IntN(n), W: quorum, SmallestW: quorum}
 	}
-	r, _, err := ring.Claim(w.nodes[:1+w.rnd.IntN(4)], 0, 3, nil)
+	r, _, err := ring.Claim(w.nodes[:1+w.rnd.IntN(5)], w.p.Bits, w.n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,9 +93,9 @@ func (w *rowWorld) members() (nodes []ring.Node) {
 // cast returns who is asked for what: plain data for slot -1.
 func (w *rowWorld) cast(slot int64) (cast, []ring.Row) {
 	if slot < 0 {
-		return castOf(w.h, &w.props[1], ring.Partition{}, 0), w.h.PlainRows(ring.Partition{})
+		return castOf(w.h, &w.props[1], w.p, 0), w.h.PlainRows(w.p)
 	}
-	return castOf(w.h, &w.props[0], ring.Partition{}, slot), w.h.Rows(slot, ring.Partition{})
+	return castOf(w.h, &w.props[0], w.p, slot), w.h.Rows(slot, w.p)
 }
 
 // put acknowledges something, by as few as may.
@@ -190,7 +194,10 @@ func (w *rowWorld) check(counts map[string]int) {
 // could ask have, as few as the rules of merging allow.
 func (w *rowWorld) complete(counts map[string]int) {
 	node := w.nodes[w.rnd.IntN(len(w.nodes))].ID
-	duties := w.h.Duties(node)
+	if lacking := w.h.PlainNewcomers(w.p); w.rings && len(lacking) > 0 {
+		node = lacking[w.rnd.IntN(len(lacking))]
+	}
+	duties := slices.DeleteFunc(w.h.Duties(node), func(d ring.Completion) bool { return d.Partition != w.p })
 	if len(duties) == 0 || w.gone[node] {
 		return
 	}
@@ -249,7 +256,11 @@ func (w *rowWorld) complete(counts map[string]int) {
 func (w *rowWorld) step(counts map[string]int) {
 	some := w.nodes[w.rnd.IntN(len(w.nodes))].ID
 	name := fmt.Sprint("n", some[15]-1)
-	switch w.rnd.IntN(16) {
+	kind := w.rnd.IntN(16)
+	if w.rings {
+		kind = []int{3, 3, 3, 6, 6, 7, 8, 12, 12, 12, 12, 12}[w.rnd.IntN(12)]
+	}
+	switch kind {
 	case 0, 1, 2:
 		w.put(w.rnd.Int64N(w.now + 1))
 	case 3, 4:
@@ -258,11 +269,21 @@ func (w *rowWorld) step(counts map[string]int) {
 		w.now++
 	case 6:
 		members := w.members()
-		if len(members) == 0 || w.h.Len() > 4 {
+		if len(members) == 0 || w.h.Len() > 4 && !w.rings || w.h.Len() > 12 {
 			return
 		}
 		w.rnd.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-		r, _, err := ring.Claim(members[:1+w.rnd.IntN(len(members))], 0, 3, w.h.Newest())
+		members = members[:1+w.rnd.IntN(len(members))]
+		if w.rings { // one joins, or leaves
+			members = slices.DeleteFunc(w.members(), func(n ring.Node) bool {
+				_, is := w.h.Newest().Node(n.ID)
+				return is == (n.ID == some)
+			})
+		}
+		if len(members) == 0 {
+			return
+		}
+		r, _, err := ring.Claim(members, w.p.Bits, w.n, w.h.Newest())
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -326,7 +347,7 @@ func (w *rowWorld) step(counts map[string]int) {
 		counts["lost"]++
 		w.now++
 	case 11:
-		h, _, err := w.h.Fill(w.next(), 3, 0, ring.Forever, w.now+1, w.members())
+		h, _, err := w.h.Fill(w.next(), w.n, 0, ring.Forever, w.now+1, w.members())
 		w.adopt("filled", h, err)
 		counts["filled"]++
 		w.now++
@@ -337,7 +358,8 @@ func (w *rowWorld) step(counts map[string]int) {
 
 // TestProofsSeeWhatWasAcknowledged: whatever is replaced, lost, filled up,
 // returns or completes, and whoever acknowledged something: each set of nodes
-// that the rows call enough has somebody who has it. All sets are tried.
+// that the rows call enough has somebody who has it. All sets are tried, for buckets
+// of as many copies as rings have owners and of fewer.
 func TestProofsSeeWhatWasAcknowledged(t *testing.T) {
 	counts := map[string]int{}
 	seeds := uint64(1500)

@@ -15,15 +15,16 @@ import (
 // a fractional solution has a whole one. So fill never fails.
 type assignment struct {
 	*shares
-	bits  uint8
-	rows  [][]int // of each partition, the nodes
-	in    [][]int // of each node, the rows it is in, ascending
-	count []int   // of each node, how many these are
-	spare int     // a node that may be rounded down for one that a search finds, -1: none
+	bits   uint8
+	places [][]int // of each partition, who was where before, see previousPlaces
+	rows   [][]int // of each partition, the nodes
+	in     [][]int // of each node, the rows it is in, ascending
+	count  []int   // of each node, how many these are
+	spare  int     // a node that may be rounded down for one that a search finds, -1: none
 }
 
-func newAssignment(s *shares, width uint8) *assignment {
-	a := &assignment{shares: s, bits: width, rows: make([][]int, 1<<width), in: make([][]int, len(s.nodes)), count: make([]int, len(s.nodes)), spare: -1}
+func newAssignment(s *shares, width uint8, places [][]int) *assignment {
+	a := &assignment{shares: s, bits: width, places: places, rows: make([][]int, 1<<width), in: make([][]int, len(s.nodes)), count: make([]int, len(s.nodes)), spare: -1}
 	for row := range a.rows {
 		a.rows[row] = make([]int, 0, s.n)
 	}
@@ -41,9 +42,9 @@ func (a *assignment) table() []uint16 {
 	return table
 }
 
-// previousOwners returns, for each partition of a ring with these bits, which
-// of the nodes own its first hash in prev, in order of preference.
-func previousOwners(nodes []Node, width uint8, prev *Ring) [][]int {
+// previousPlaces returns, for each partition of a ring with these bits, who owns
+// its first hash in prev, in order of preference: which of the nodes, or vacant.
+func previousPlaces(nodes []Node, width uint8, prev *Ring) [][]int {
 	rows := make([][]int, 1<<width)
 	if prev == nil {
 		return rows
@@ -52,10 +53,21 @@ func previousOwners(nodes []Node, width uint8, prev *Ring) [][]int {
 	for i := range rows {
 		first, _ := Partition{width, uint32(i)}.Range()
 		for _, id := range prev.Owners(prev.PartitionOf(first)) {
-			if j, member := index[id]; member {
-				rows[i] = append(rows[i], j)
+			j, member := index[id]
+			if !member {
+				j = vacant
 			}
+			rows[i] = append(rows[i], j)
 		}
+	}
+	return rows
+}
+
+// staying returns of each row those that are members still.
+func staying(places [][]int) [][]int {
+	rows := make([][]int, len(places))
+	for i, row := range places {
+		rows[i] = slices.DeleteFunc(slices.Clone(row), func(node int) bool { return node == vacant })
 	}
 	return rows
 }
@@ -216,19 +228,37 @@ func (a *assignment) restoreFor(newcomer int, before [][]int, most int, free all
 	return back
 }
 
-// giveUp takes the node out of some of its rows: where fewest places are free
-// yet, since a newcomer can take only one place in a row; of those, where its
-// affinity is least.
+// giveUp takes the node out of some of its rows: where fewest places are free yet,
+// since a newcomer can take only one place in a row; of those, where it is first, as
+// long as it is that more often than it is to be; of those, where its affinity is
+// least.
 func (a *assignment) giveUp(node, rows int) {
-	held := slices.Clone(a.in[node])
-	slices.SortFunc(held, func(r, s int) int {
-		return cmp.Or(
-			cmp.Compare(len(a.rows[s]), len(a.rows[r])),
-			cmp.Compare(a.affinity(r, node), a.affinity(s, node)),
-			cmp.Compare(r, s))
-	})
-	for _, row := range held[:rows] {
-		a.remove(row, node)
+	var led, others []int
+	for _, row := range a.in[node] {
+		if a.places[row][0] == node {
+			led = append(led, row)
+		} else {
+			others = append(others, row)
+		}
+	}
+	fuller := func(r, s int) int { return cmp.Compare(len(a.rows[s]), len(a.rows[r])) }
+	for _, held := range [][]int{led, others} {
+		slices.SortFunc(held, func(r, s int) int {
+			return cmp.Or(fuller(r, s), cmp.Compare(a.affinity(r, node), a.affinity(s, node)), cmp.Compare(r, s))
+		})
+	}
+	_, most := a.leads(node)
+	for range rows {
+		from := &others
+		if len(others) == 0 {
+			from = &led
+		} else if len(led) > 0 {
+			if by := fuller(led[0], others[0]); by < 0 || by == 0 && len(led) > most {
+				from = &led
+			}
+		}
+		a.remove((*from)[0], node)
+		*from = (*from)[1:]
 	}
 }
 

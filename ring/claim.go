@@ -53,10 +53,16 @@ func (s Shortfall) String() string { return s.Constraint.String() + ": " + s.Why
 //     takes more of a partition than it may) and spread over the others.
 //     Shares are rounded up or down, never further, so a node is always within
 //     one partition of its share.
-//   - Each node is the first owner of one nth of what it owns, likewise.
+//   - Each node is the first owner of one nth of what it owns, likewise, if there
+//     is no ring before; else as nearly as the last rule allows.
 //   - Which nodes share partitions is as good as random, so that many help to
 //     rebuild one.
 //   - Few owners differ from prev, the ring before; nil if there is none.
+//   - An owner that stays never comes forward: a bucket that lives on the first k
+//     owners finds there only owners that were among the first k, and newcomers. It
+//     keeps its place, unless a newcomer was put before the first, which moves those
+//     before the vacated place one back. Newcomers are owners that were not among
+//     the first n in prev.
 //
 // The same arguments give the same ring everywhere. Errors wrap ErrRing: the
 // nodes, n or bits are out of bounds.
@@ -70,14 +76,15 @@ func Claim(nodes []Node, bits uint8, n int, prev *Ring) (*Ring, []Shortfall, err
 	if err := checkShape(bits, max(1, copies), nodes); err != nil {
 		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
-	before := previousOwners(nodes, bits, prev)
+	places := previousPlaces(nodes, bits, prev)
+	before := staying(places)
 	s := newShares(nodes, bits, copies, counts(before, len(nodes)))
-	a := newAssignment(s, bits)
+	a := newAssignment(s, bits, places)
 	a.keep(before)
 	kept := a.kept(before)
 	a.fill()
 	a.restore(before, kept)
-	a.order(before)
+	a.order()
 	r, err := newRing(bits, copies, nodes, a.table())
 	if err != nil {
 		panic(fmt.Sprintf("ring: BUG: a claim made what is %v", err))

@@ -76,7 +76,7 @@ func (f *flow) most() (total, cost int) {
 func leastMoves(nodes []Node, width uint8, n int, prev *Ring, exact bool) int {
 	nodes = sortedNodes(nodes)
 	n = min(n, len(nodes))
-	before := previousOwners(nodes, width, prev)
+	before := staying(previousPlaces(nodes, width, prev))
 	s := newShares(nodes, width, n, counts(before, len(nodes)))
 	f := &flow{}
 	f.vertex()
@@ -194,7 +194,7 @@ func TestClaimsOfRandomClusters(t *testing.T) {
 		c := drawChange(seed)
 		prev, _ := mustClaim(t, c.before, c.bits, c.n, nil)
 		next, short := mustClaim(t, c.after, c.newBits, c.newN, prev)
-		checkClaim(fatal{t, fmt.Sprintf("seed %d", seed)}, next, c.after, c.newN, short)
+		checkClaim(fatal{t, fmt.Sprintf("seed %d", seed)}, next, c.after, c.newN, prev, short)
 		rng := rand.New(rand.NewPCG(seed, 3))
 		rng.Shuffle(len(c.after), func(i, j int) { c.after[i], c.after[j] = c.after[j], c.after[i] })
 		again, _ := mustClaim(t, c.after, c.newBits, c.newN, prev)

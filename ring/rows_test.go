@@ -163,6 +163,40 @@ func TestFewerAndOthers(t *testing.T) {
 	}
 }
 
+// TestComesForward: where rows become shorter, an owner that was further back takes
+// a place that was vacated. It is a newcomer, as are all: what a bucket of fewer
+// copies had on the one that left, nobody that stays need have.
+func TestComesForward(t *testing.T) {
+	nodes := equalNodes("abc")
+	r, _ := mustClaim(t, nodes, 0, 3, nil)
+	before := r.Owners(Partition{})
+	stay := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return n.ID == before[0] })
+	two, _ := mustClaim(t, stay, 0, 2, r)
+	after := two.Owners(Partition{})
+	if want := []NodeID{before[2], before[1]}; !slices.Equal(after, want) {
+		t.Fatalf("owners %v, want %v", after, want)
+	}
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	h, err := h.Append(Version{0, 2}, 5, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := func() string { return h.rows(h.PlainRows(Partition{})) }
+	want := h.names(before) + "; " + h.names(after)
+	if len(h.PlainNewcomers(Partition{})) != 2 || !slices.Equal(h.PlainSources(Partition{}), before[:1]) || rows() != want {
+		t.Errorf("newcomers %s, sources %s, rows %s, want %s", h.names(h.PlainNewcomers(Partition{})), h.names(h.PlainSources(Partition{})), rows(), want)
+	}
+	for i, id := range after {
+		h, _ = h.Complete(Version{0, uint64(3 + i)}, Completion{Node: id, Plain: true})
+		if i == 1 {
+			want = ""
+		}
+		if rows() != want {
+			t.Errorf("rows %s once %d of two are complete, want %s", rows(), i+1, want)
+		}
+	}
+}
+
 // Where a node has to do with partitions, said three ways, is what the rings say.
 func TestHoldings(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
