@@ -102,15 +102,20 @@ func (l *load) end() {
 	l.c.t.Logf("%d blobs put, %d attempts repeated, %d failed", len(l.acked), l.again, len(l.failed))
 }
 
-// again repeats what is refused for now, as a client would: the clock of these tests
-// is fast, and deadlines with it.
+// again repeats what is refused for now, as a client would, with a pause before each
+// attempt but the first ones: the clock of these tests is fast, and deadlines with it.
 func again(f func() error) (err error) {
-	for range 100 {
-		if err = f(); err == nil || !object.AsError(err).Code.Retryable() {
-			break
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.Now().Add(20 * time.Second)
+	for n := 0; ; n++ {
+		if err = f(); err == nil || !object.AsError(err).Code.Retryable() || time.Now().After(late) {
+			return err
+		}
+		if n > 10 {
+			<-tick.C
 		}
 	}
-	return err
 }
 
 // getAgain is get, repeated.
