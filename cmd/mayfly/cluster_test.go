@@ -179,8 +179,7 @@ func stableAddr(t *testing.T) string {
 
 func (c *clusterTest) launch(i int) {
 	c.t.Helper()
-	members := fmt.Sprintf("n1=%s,n2=%s,n3=%s", c.addrs[0], c.addrs[1], c.addrs[2])
-	c.nodes[i] = startProcess(c.t, "serve", "--name", fmt.Sprintf("n%d", i+1), "--members", members, "--listen", c.addrs[i], "--metrics", "127.0.0.1:0",
+	c.nodes[i] = startProcess(c.t, "serve", "--name", fmt.Sprintf("n%d", i+1), "--join", strings.Join(c.addrs[:], ","), "--expect", "3", "--listen", c.addrs[i], "--metrics", "127.0.0.1:0",
 		"--data", c.dirs[i], "--log-format", "json", "--slot", "10s", "--set", "node.seal_after=11s", "--set", "bucket.events.r=1")
 }
 

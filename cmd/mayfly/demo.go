@@ -35,8 +35,8 @@ on with the others. All the while acknowledged blobs are read through each node,
 with the bucket's r at 1: none may say that one is absent. Of one node or two
 nobody can be spared: all wait for it, and nothing is lost either.
 
-With --grow the nodes are processes too, and found a cluster; after that time three
-more join it, which is committed. When the new ring counts, new blobs are on six
+With --grow the nodes are processes too; after that time three more join their
+cluster, which is committed. When the new ring counts, new blobs are on six
 nodes; no older one has moved, no call has failed, and nobody was told that a blob
 is absent.
 

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/mayflydb/mayfly/client"
@@ -68,44 +69,40 @@ func (d *Demo) addrs() []string {
 // inProcess are nodes in this process.
 type inProcess []*node.Node
 
-// startInProcess starts the nodes in this process.
-func (d *Demo) startInProcess(ctx context.Context) (err error) {
-	listeners := make([]net.Listener, len(d.nodeDirs()))
-	addrs := make([]string, len(listeners))
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return errors.Join(err, closeListeners(listeners[:i]))
-		}
-		addrs[i] = listeners[i].Addr().String()
+// startInProcess starts the nodes in this process. They found a cluster, and wait
+// for each other.
+func (d *Demo) startInProcess(ctx context.Context) error {
+	addrs, err := freeAddresses(len(d.nodeDirs()))
+	if err != nil {
+		return err
 	}
 	d.makePlaces(addrs)
-	var members []node.Member
-	if len(d.places) > 1 {
-		for _, p := range d.places {
-			members = append(members, node.Member{Name: p.name, Address: p.addr})
-		}
+	join := node.Join{}
+	if len(addrs) > 1 {
+		join.Seeds, join.Expect = addrs, len(addrs)
 	}
-	var nodes inProcess
-	defer func() { d.cluster = nodes }()
+	ctx, stop := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("the nodes did not found a cluster within %v", readyTimeout))
+	defer stop()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	nodes := make(inProcess, len(d.places))
+	var starting sync.WaitGroup
 	for i, p := range d.places {
-		n, err := node.Start(ctx, node.Config{
-			Name: p.name, Cluster: clusterName, Members: members, Listener: listeners[i], Data: []string{p.dir},
-			SlotSeconds: slotSeconds, SealAfterSeconds: sealSeconds, Log: d.o.Log,
+		starting.Go(func() {
+			n, err := node.Start(ctx, node.Config{
+				Name: p.name, Cluster: clusterName, Join: &join, Listen: p.addr, Data: []string{p.dir},
+				SlotSeconds: slotSeconds, SealAfterSeconds: sealSeconds, Log: d.o.Log,
+			})
+			if err != nil {
+				fail(err) // the others would wait for it
+				return
+			}
+			nodes[i] = n
 		})
-		if err != nil {
-			return errors.Join(err, closeListeners(listeners[i+1:]))
-		}
-		nodes = append(nodes, n)
 	}
-	return nil
-}
-
-func closeListeners(listeners []net.Listener) error {
-	var faults []error
-	for _, ln := range listeners {
-		faults = append(faults, ln.Close())
-	}
-	return errors.Join(faults...)
+	starting.Wait()
+	d.cluster = slices.DeleteFunc(nodes, func(n *node.Node) bool { return n == nil })
+	return context.Cause(ctx)
 }
 
 // stop implements cluster.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -286,16 +287,22 @@ func (d *Demo) startNodes(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var waiting sync.WaitGroup
 	for i, p := range d.places {
 		var over <-chan struct{}
 		if len(d.processes) > 0 {
 			over = d.processes[i].ended
 		}
-		if err := await(ctx, p, over); err != nil {
-			return err
-		}
+		waiting.Go(func() {
+			if err := await(ctx, p, over); err != nil {
+				fail(err) // the others would wait for it
+			}
+		})
 	}
-	return nil
+	waiting.Wait()
+	return context.Cause(ctx)
 }
 
 // run sends, lets everything come out, and reads some of it back.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -155,11 +154,6 @@ func (d *Demo) hasten(ctx context.Context) error {
 	s.SkewSeconds, s.LeadSeconds = 1, 3
 	r, err := d.client.Propose(ctx, agreed.Command{Kind: agreed.SetSettings, Settings: s})
 	return errors.Join(err, r.Failure())
-}
-
-// joinArgs are what makes the processes of a demo that grows one cluster.
-func (d *Demo) joinArgs(addrs []string) []string {
-	return []string{"--join", strings.Join(addrs[:d.o.Nodes], ","), "--expect", fmt.Sprint(d.o.Nodes), "--set", fmt.Sprintf("node.ahead=%v", growAhead)}
 }
 
 // count looks on the new nodes' disks for what was acknowledged.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -38,36 +39,21 @@ type child struct {
 
 // startProcesses starts each node in a process of its own.
 func (d *Demo) startProcesses() error {
-	taken := map[string]bool{}
-	var metrics, addrs []string
-	for range d.nodeDirs() {
-		for _, list := range []*[]string{&addrs, &metrics} {
-			addr, err := freeAddress(taken)
-			if err != nil {
-				return err
-			}
-			*list = append(*list, addr)
-		}
+	n := len(d.nodeDirs())
+	addrs, err := freeAddresses(2 * n)
+	if err != nil {
+		return err
 	}
+	addrs, metrics := addrs[:n], addrs[n:]
 	d.makePlaces(addrs)
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("make %s: %w; give another place with --dir", d.dir, err)
-	}
-	var members []string
-	for _, p := range d.places {
-		members = append(members, p.name+"="+p.addr)
 	}
 	for i, p := range d.places {
 		c := &child{place: p, metrics: metrics[i], program: d.o.Program, env: d.o.Environ, tee: d.o.NodeLogs, log: p.dir + logSuffix}
 		c.args = []string{"serve", "--name", p.name, "--cluster", clusterName, "--listen", p.addr, "--metrics", c.metrics, "--data", p.dir,
 			"--slot", fmt.Sprintf("%ds", slotSeconds), "--set", fmt.Sprintf("node.seal_after=%ds", sealSeconds), "--set", "bucket.events.r=1"}
-		switch {
-		case d.o.Grow > 0:
-			c.args = append(c.args, d.joinArgs(addrs)...)
-		case len(d.places) > 1:
-			c.args = append(c.args, "--members", strings.Join(members, ","))
-		}
-		c.args = append(c.args, d.o.NodeArgs...)
+		c.args = append(append(c.args, d.joinArgs(addrs)...), d.o.NodeArgs...)
 		d.processes = append(d.processes, c)
 	}
 	if n := d.o.Nodes; d.o.Grow > 0 { // the others come later
@@ -82,24 +68,48 @@ func (d *Demo) startProcesses() error {
 	return nil
 }
 
-// freeAddress returns a loopback address with a port that nobody uses. It is not
-// one of those that systems give to outgoing connections: a node that comes
-// back finds it free.
-func freeAddress(taken map[string]bool) (string, error) {
-	var err error
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		if taken[addr] {
-			continue
-		}
-		var ln net.Listener
-		if ln, err = net.Listen("tcp", addr); err != nil {
-			continue
-		}
-		taken[addr] = true
-		return addr, ln.Close()
+// joinArgs are what makes the processes of a demo one cluster; addrs are those of
+// all its nodes.
+func (d *Demo) joinArgs(addrs []string) (args []string) {
+	if n := d.o.Nodes; n > 1 { // one is a cluster of its own
+		args = append(args, "--join", strings.Join(addrs[:n], ","), "--expect", fmt.Sprint(n))
 	}
-	return "", fmt.Errorf("there is no free port on 127.0.0.1: %w", err)
+	if d.o.Grow > 0 {
+		args = append(args, "--set", fmt.Sprintf("node.ahead=%v", growAhead))
+	}
+	return args
+}
+
+// freeAddresses returns so many loopback addresses with ports that nobody uses.
+// They are not among those that systems give to outgoing connections: a node that
+// comes back finds its own free.
+func freeAddresses(n int) (addrs []string, err error) {
+	for tries := 100 + n; len(addrs) < n; tries-- {
+		if tries == 0 {
+			return nil, fmt.Errorf("there is no free port on 127.0.0.1: %w", err)
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		if slices.Contains(addrs, addr) {
+			continue
+		}
+		if err = tryAddress(addr); err == nil {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs, nil
+}
+
+// tryAddress tells whether a node could listen there, by TCP and by UDP.
+func tryAddress(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	packets, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return errors.Join(ln.Close(), packets.Close())
 }
 
 // start starts the process. Its log is appended to.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 )
 
 // nodes are the processes of one system.
@@ -53,12 +54,24 @@ func tryNodes(ctx context.Context, s system, dir string, o *Options) (n *nodes, 
 		}
 		n.children = append(n.children, c)
 	}
+	return n, n.awaitServing(ctx)
+}
+
+// awaitServing waits until all nodes serve. They may wait for each other: the first
+// one that does not get there is told of.
+func (n *nodes) awaitServing(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var waiting sync.WaitGroup
 	for i, c := range n.children {
-		if err := c.awaitServing(ctx); err != nil {
-			return n, fmt.Errorf("node %s: %w", nodeName(i), err)
-		}
+		waiting.Go(func() {
+			if err := c.awaitServing(ctx); err != nil {
+				fail(fmt.Errorf("node %s: %w", nodeName(i), err))
+			}
+		})
 	}
-	return n, nil
+	waiting.Wait()
+	return context.Cause(ctx)
 }
 
 // freeAddresses returns addresses on loopback that nobody listens on now.

@@ -46,8 +46,8 @@ type worker interface {
 	close()
 }
 
-// mayfly is the system under test: "mayfly serve" with a list of members, and
-// the client, one for all workers.
+// mayfly is the system under test: "mayfly serve", whose nodes found a cluster,
+// and the client, one for all workers.
 type mayfly struct {
 	o      *Options
 	client *client.Client
@@ -58,12 +58,8 @@ func (*mayfly) name() string { return Mayfly }
 func nodeName(n int) string { return fmt.Sprint("n", n+1) }
 
 func (m *mayfly) args(n int, addrs []string, dir string) []string {
-	members := make([]string, len(addrs))
-	for i, a := range addrs {
-		members[i] = nodeName(i) + "=" + a
-	}
 	return append(append([]string{"serve"}, m.o.Serve...),
-		"--name", nodeName(n), "--cluster", "bench", "--members", strings.Join(members, ","), "--listen", addrs[n],
+		"--name", nodeName(n), "--cluster", "bench", "--join", strings.Join(addrs, ","), "--expect", fmt.Sprint(len(addrs)), "--listen", addrs[n],
 		"--data", filepath.Join(dir, nodeName(n)), "--metrics", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")
 }
 
