@@ -46,8 +46,11 @@ type seat struct {
 
 const councilSlot = 10 // seconds
 
-func newCouncil(t testing.TB, names ...string) *council {
-	c := &council{t: t, seats: map[ring.NodeID]*seat{}, bits: 2}
+func newCouncil(t testing.TB, names ...string) *council { return newCouncilOf(t, 2, names...) }
+
+// newCouncilOf makes one of these members; its ring has 1<<bits partitions.
+func newCouncilOf(t testing.TB, bits uint8, names ...string) *council {
+	c := &council{t: t, seats: map[ring.NodeID]*seat{}, bits: bits}
 	c.clock.Store(time.Now().Unix())
 	f := agreed.Founding{Cluster: clusterID("council"), Name: "council", Settings: agreed.DefaultSettings(), Bits: c.bits}
 	f.Settings.SlotSeconds, f.Settings.LeadSeconds = councilSlot, 5
@@ -259,6 +262,23 @@ func (c *council) startAll(names ...string) []*Node {
 		}
 	}
 	return all
+}
+
+// startNow starts nodes n1, n2, … whose clock is the machine's and of which nothing
+// that is agreed changes. It sets their configurations, for another start at the same
+// address.
+func startNow(t testing.TB, cfgs []Config, nodes []*Node) {
+	t.Helper()
+	names := numbered(1, len(cfgs))
+	c := newCouncilOf(t, 3, names...)
+	for i, name := range names { // first: all know where all are
+		cfgs[i] = c.config(name)
+		cfgs[i].Now, cfgs[i].UpkeepInterval, cfgs[i].Listen = nil, 0, cfgs[i].Listener.Addr().String()
+	}
+	for i := range cfgs {
+		nodes[i] = start(t, cfgs[i])
+		cfgs[i].Listener = nil
+	}
 }
 
 func numbered(from, to int) (names []string) {

@@ -3,6 +3,7 @@ package node
 import (
 	"testing"
 
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/native/proto"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -31,12 +32,15 @@ func TestHistoryNamesTheMembers(t *testing.T) {
 			t.Errorf("node %d is not among %v", i, h.Addresses)
 		}
 	}
-	for _, members := range [][]Member{nil, {{Name: "n1", Address: "0.0.0.0:7070"}, {Name: "n2", Address: ":7070"}}} {
-		history := c.nodes[0].ring()
-		n := &Node{agreement: newFixedAgreement(Config{Members: members}, history, nil)}
-		n.view.Store(&view{doc: n.agreement.Document(), fence: ring.NewFence(history)})
+	for _, addresses := range [][]string{{""}, {"0.0.0.0:7070", ":7070"}} {
+		doc := &agreed.Document{History: c.nodes[0].ring()}
+		for i, at := range addresses {
+			doc.Members = append(doc.Members, agreed.Member{ID: c.nodes[i].id, Address: at, State: agreed.Valid})
+		}
+		n := &Node{agreement: &fixedAgreement{doc: doc}}
+		n.view.Store(&view{doc: doc, fence: ring.NewFence(doc.History)})
 		if h, err := (clientStore{nil, n}).History(t.Context()); err != nil || len(h.Addresses) != 0 {
-			t.Errorf("members %v: %v, %v", members, h.Addresses, err)
+			t.Errorf("members at %q: %v, %v", addresses, h.Addresses, err)
 		}
 	}
 }

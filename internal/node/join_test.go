@@ -173,7 +173,6 @@ func TestRefusedJoins(t *testing.T) {
 	}{
 		{"the name of another node", "name", func(c *Config) { c.Name = "n1" }},
 		{"a directory of a list of members", "list in the configuration", func(c *Config) { c.Data = static.Data }},
-		{"both a list and a cluster", "choose one", func(c *Config) { c.Members = []Member{{c.Name, "127.0.0.1:1"}} }},
 	} {
 		cfg := joining(t, "n9", 0, seed)
 		c.change(&cfg)

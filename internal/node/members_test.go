@@ -4,18 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
-	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/tail"
 	"github.com/mayflydb/mayfly/internal/wire"
-	"github.com/mayflydb/mayfly/ring"
 )
 
 // trio is a cluster of three nodes on loopback.
@@ -27,24 +23,7 @@ type trio struct {
 func startTrio(t testing.TB) *trio {
 	t.Helper()
 	c := &trio{}
-	var members []Member
-	var listeners [3]net.Listener
-	for i := range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners[i] = ln
-		members = append(members, Member{Name: fmt.Sprint("n", i+1), Address: ln.Addr().String()})
-	}
-	for i := range 3 {
-		cfg := testConfig(t, t.TempDir())
-		cfg.Name, cfg.Members, cfg.Listen, cfg.Listener = members[i].Name, members, members[i].Address, listeners[i]
-		cfg.mergeGrace = time.Millisecond
-		c.cfg[i] = cfg
-		c.nodes[i] = start(t, cfg)
-		c.cfg[i].Listener = nil // a restart listens anew
-	}
+	startNow(t, c.cfg[:], c.nodes[:])
 	for i := range 3 {
 		c.meet(t, i)
 	}
@@ -209,64 +188,5 @@ func TestMemberThatComesBackIsHeard(t *testing.T) {
 	}
 	if s := n.peers.get(c.nodes[1].id).Stats(); s.Hurried != 0 {
 		t.Errorf("a member that was there all the time: %+v", s)
-	}
-}
-
-func TestMemberRefusals(t *testing.T) {
-	three := []Member{{"n1", "127.0.0.1:1"}, {"n2", "127.0.0.1:2"}, {"n3", "127.0.0.1:3"}}
-	for _, c := range []struct {
-		want   string
-		name   string
-		change []Member
-	}{
-		{"not among the members", "other", three},
-		{"twice", "n1", append(three, Member{"n1", "127.0.0.1:4"})},
-		{"a name and an address", "n1", append(three, Member{"n4", ""})},
-	} {
-		cfg := testConfig(t, t.TempDir())
-		cfg.Name, cfg.Members = c.name, c.change
-		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v does not say %q", err, c.want)
-		}
-	}
-	for _, text := range []string{"", "n1", "=127.0.0.1:1", "n1=nowhere"} {
-		if _, err := ParseMember(text); err == nil {
-			t.Errorf("%q passed", text)
-		}
-	}
-	if m, err := ParseMember("n1=127.0.0.1:7070"); err != nil || m != three[0] && m.Address != "127.0.0.1:7070" {
-		t.Errorf("%+v, %v", m, err)
-	}
-	// A directory of a node that was alone is not one of three.
-	dir := t.TempDir()
-	stop(t, start(t, testConfig(t, dir)))
-	cfg := testConfig(t, dir)
-	cfg.Members = three
-	if n, err := Start(t.Context(), cfg); err == nil {
-		stop(t, n)
-		t.Error("a node that was alone became one of three behind its data's back")
-	}
-}
-
-// TestMembersAgree: all nodes make the same ring, whatever the order of the list.
-func TestMembersAgree(t *testing.T) {
-	a := Config{Name: "n1", Cluster: "c", Members: []Member{{"n1", "a:1"}, {"n2", "b:1"}, {"n3", "c:1"}}}
-	b := a
-	b.Members = []Member{a.Members[2], a.Members[0], a.Members[1]}
-	ra, _, err := ring.Claim(a.ringNodes(ring.NodeID{}), 6, owners, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rb, _, err := ring.Claim(b.ringNodes(ring.NodeID{}), 6, owners, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ba, _ := ra.MarshalBinary()
-	bb, _ := rb.MarshalBinary()
-	if string(ba) != string(bb) {
-		t.Error("two orders of one list make two rings")
-	}
-	if n, r, w := bucket.DefaultSet().Lookup(bucket.DefaultType, bucket.Events).For(3); n != 3 || r != 2 || w != 2 {
-		t.Errorf("events are kept with n=%d r=%d w=%d", n, r, w)
 	}
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -28,23 +27,7 @@ type quintet struct {
 func startQuintet(t testing.TB) *quintet {
 	t.Helper()
 	c := &quintet{}
-	var members []Member
-	var listeners [5]net.Listener
-	for i := range c.nodes {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners[i] = ln
-		members = append(members, Member{Name: fmt.Sprint("n", i+1), Address: ln.Addr().String()})
-	}
-	for i := range c.nodes {
-		cfg := testConfig(t, t.TempDir())
-		cfg.Name, cfg.Members, cfg.Listen, cfg.Listener = members[i].Name, members, members[i].Address, listeners[i]
-		c.cfg[i] = cfg
-		c.nodes[i] = start(t, cfg)
-		c.cfg[i].Listener = nil // a restart listens anew
-	}
+	startNow(t, c.cfg[:], c.nodes[:])
 	c.meet(t)
 	return c
 }
