@@ -51,7 +51,7 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	s := a.settingsOf(cmd).flag("data", "node.data").flag("listen", "node.listen").flag("name", "node.name").
 		flag("cluster", "node.cluster").flag("join", "node.join").flag("expect", "node.expect").flag("advertise", "node.advertise").
-		flag("zone", "node.zone").flag("weight", "node.weight").flag("members", "node.members").flag("slot", "node.slot").
+		flag("zone", "node.zone").flag("weight", "node.weight").flag("slot", "node.slot").
 		flagAs("metrics", "metrics.node", "address of the HTTP listener for metrics and health; \"\" is off")
 	s.logFlags()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -70,21 +70,12 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, usageError{err}
 	}
-	members := make([]node.Member, len(c.Node.Members))
-	for i, text := range c.Node.Members {
-		if members[i], err = node.ParseMember(text); err != nil {
-			return node.Config{}, usageError{err}
-		}
-	}
-	var join *node.Join // a node that is alone is a cluster of one
-	if len(members) == 0 {
-		join = &node.Join{
-			Seeds: c.Node.Join, Expect: c.Node.Expect, Advertise: c.Node.Advertise, Zone: c.Node.Zone, Weight: uint32(c.Node.Weight),
-		}
-	}
 	seconds := func(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
 	return node.Config{
-		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Members: members, Join: join, Version: version().String(),
+		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Version: version().String(),
+		Join: &node.Join{
+			Seeds: c.Node.Join, Expect: c.Node.Expect, Advertise: c.Node.Advertise, Zone: c.Node.Zone, Weight: uint32(c.Node.Weight),
+		},
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,
 		AheadSeconds: seconds(c.Node.Ahead), LatenessSeconds: seconds(c.Node.Lateness), SealAfterSeconds: seconds(c.Node.SealAfter),
 		SyncInterval: time.Duration(c.Node.SyncInterval), MinFreeBytes: int64(c.Node.MinFree),

@@ -66,6 +66,11 @@ func TestServeRefusals(t *testing.T) {
 	stopped.stop()
 	second := startNode(t, "")
 	second.stop()
+	older := startNode(t, "")
+	older.stop()
+	if err := os.WriteFile(filepath.Join(older.dir, "node", "ring"), []byte("MAYFLYRG"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	foreign := t.TempDir()
 	file := filepath.Join(foreign, "thesis.txt")
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
@@ -85,7 +90,7 @@ func TestServeRefusals(t *testing.T) {
 		{"a directory of something else", foreign, free, nil, `the directory is not empty ("thesis.txt" is in it) and not a data directory of mayfly: name an empty one`},
 		{"a file", file, free, nil, "not a directory"},
 		{"another cluster", stopped.dir, free, []string{"--cluster", "other"}, `this node belongs to cluster "mayfly", the configuration says "other": set it back, or name empty data directories`},
-		{"members, and a directory of one that agrees", stopped.dir, free, []string{"--name", "n1", "--members", "n1=127.0.0.1:1"}, "name this node's own data directory"},
+		{"a directory of a version that had lists of members", older.dir, free, nil, "was made by an older version of mayfly"},
 		{"directories of two nodes", stopped.dir + "," + second.dir, free, nil, "name the directories of one node"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,10 +37,9 @@ type Node struct {
 	Expect         int      `toml:"expect" doc:"How many new nodes found the cluster together: the same number and the same join on each. \"1\": a new node with join waits for\na cluster that is there. Of no meaning once the data directory is made."`
 	Zone           string   `toml:"zone" doc:"What fails together with this node, a rack or a room. Copies of one thing are put into different zones, where there are enough."`
 	Weight         int      `toml:"weight" doc:"Capacity of this node, in any unit, the same on all nodes: a node of twice the weight gets twice the data."`
-	Members        []string `toml:"members" doc:"All nodes of the cluster, this one included, as \"name=host:port\", the same list on each node.\nEverything is then kept three times. Empty: this node is alone. Fixed when the data directory is made."`
 	Data           []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
-	Slot           Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the data directory is made."`
-	Partitions     int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the data directory is made."`
+	Slot           Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the cluster is founded."`
+	Partitions     int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the cluster is founded."`
 	Ahead          Duration `toml:"ahead" doc:"How far ahead of the node's clock the second of an event may be, whole seconds."`
 	Lateness       Duration `toml:"lateness" doc:"How long writers are waited for before a second is called incomplete, whole seconds."`
 	SealAfter      Duration `toml:"seal_after" doc:"How long after a slot's end, or its last late record, its files are sealed, whole seconds."`
@@ -86,7 +85,6 @@ func DefaultConfig() Config {
 			Join:           []string{},
 			Expect:         1,
 			Weight:         100,
-			Members:        []string{},
 			Data:           []string{"./mayfly-data"},
 			Slot:           Duration(time.Hour),
 			Partitions:     64,

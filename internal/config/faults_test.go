@@ -178,13 +178,7 @@ func TestRules(t *testing.T) {
 	c.Node.Data = []string{"", "/b", "/b"}
 	c.Aggregate.Listen = nil
 	c.Client.Nodes = []string{"x"}
-	c.Node.Name = "n4"
-	c.Node.Members = []string{"n1=a:1", "n2", "n1=b:2", "n3=c"}
 	want = []string{
-		`node.members: holds "n2"; write name=host:port, as in "n1=10.0.0.1:7070"`,
-		`node.members: names "n1" twice`,
-		`node.members: "c" is not an address; write host:port, as in "127.0.0.1:7070"`,
-		`node.name: is "n4", which is not among node.members (n1, n1, n3); name this node as the list does`,
 		`node.data: holds an empty name; use "." for the current directory`,
 		`node.data: names "/b" twice`,
 		`aggregate.listen: names no address; write listen = ["127.0.0.1:7071"]`,
@@ -204,10 +198,8 @@ func TestFaultsOfJoining(t *testing.T) {
 		t.Error(err)
 	}
 	c.Node.Join, c.Node.Expect, c.Node.Zone, c.Node.Weight, c.Node.Advertise = []string{"a"}, 65, "\n", 0, "[::]:7070"
-	c.Node.Name, c.Node.Members = "n1", []string{"n1=a:1"}
 	want := []string{
 		`node.join: "a" is not an address; write host:port, as in "127.0.0.1:7070"`,
-		`node.join: and node.members cannot be given together: a list of members never changes, a cluster that is joined does; keep one of them`,
 		`node.expect: is 65; it must be from 1 to 64: more nodes join later`,
 		`node.zone: is "\n"; it must be text without control characters`,
 		`node.weight: is 0; it must be from 1 to 1048576`,

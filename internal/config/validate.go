@@ -59,33 +59,10 @@ func (m *Metrics) check(all *faults) {
 	}
 }
 
-// checkMembers reports what is wrong with the list of members.
-func (n *Node) checkMembers(all *faults) {
-	names := make([]string, 0, len(n.Members))
-	for _, m := range n.Members {
-		name, at, ok := strings.Cut(m, "=")
-		if !ok || name == "" {
-			all.add("node.members", "holds %q; write name=host:port, as in \"n1=10.0.0.1:7070\"", m)
-			continue
-		}
-		if slices.Contains(names, name) {
-			all.add("node.members", "names %q twice", name)
-		}
-		names = append(names, name)
-		address(all, "node.members", at)
-	}
-	if len(names) > 0 && !slices.Contains(names, n.Name) {
-		all.add("node.name", "is %q, which is not among node.members (%s); name this node as the list does", n.Name, strings.Join(names, ", "))
-	}
-}
-
 // checkCluster reports what is wrong with how the node finds others.
 func (n *Node) checkCluster(all *faults) {
 	for _, a := range n.Join {
 		address(all, "node.join", a)
-	}
-	if len(n.Join) > 0 && len(n.Members) > 0 {
-		all.add("node.join", "and node.members cannot be given together: a list of members never changes, a cluster that is joined does; keep one of them")
 	}
 	if n.Expect < 1 || n.Expect > maxExpected {
 		all.add("node.expect", "is %d; it must be from 1 to %d: more nodes join later", n.Expect, maxExpected)
@@ -114,7 +91,6 @@ func (n *Node) check(all *faults) {
 	label(all, "node.name", n.Name, true)
 	label(all, "node.cluster", n.Cluster, false)
 	address(all, "node.listen", n.Listen)
-	n.checkMembers(all)
 	n.checkCluster(all)
 	if len(n.Data) == 0 {
 		all.add("node.data", "names no directory; write data = [\"./mayfly-data\"]")

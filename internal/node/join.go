@@ -43,7 +43,7 @@ func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 			return err
 		}
 		if _, err := d.fs.Stat(ringName); err == nil {
-			return fmt.Errorf("the data directory %s was made by a node whose members are a list in the configuration, or which was alone for good: name an empty one, or start the node with that list", d.path)
+			return fmt.Errorf("the data directory %s was made by an older version of mayfly, of a node that agreed with no others on the cluster's members: name an empty one", d.path)
 		}
 	}
 	n.join = n.clusterConfig(dirs)

@@ -172,7 +172,7 @@ func TestRefusedJoins(t *testing.T) {
 		change      func(*Config)
 	}{
 		{"the name of another node", "name", func(c *Config) { c.Name = "n1" }},
-		{"a directory of a list of members", "list in the configuration", func(c *Config) { c.Data = static.Data }},
+		{"a directory of a node that agrees with nobody", "older version", func(c *Config) { c.Data = static.Data }},
 	} {
 		cfg := joining(t, "n9", 0, seed)
 		c.change(&cfg)
