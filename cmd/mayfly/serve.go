@@ -73,7 +73,7 @@ func nodeConfig(c *config.Config, log *slog.Logger) (node.Config, error) {
 	seconds := func(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
 	return node.Config{
 		Name: c.Node.Name, Cluster: c.Node.Cluster, Listen: c.Node.Listen, Data: c.Node.Data, Version: version().String(),
-		Join: &node.Join{
+		Join: node.Join{
 			Seeds: c.Node.Join, Expect: c.Node.Expect, Advertise: c.Node.Advertise, Zone: c.Node.Zone, Weight: uint32(c.Node.Weight),
 		},
 		SlotSeconds: seconds(c.Node.Slot), Partitions: c.Node.Partitions, Buckets: buckets,

@@ -90,7 +90,7 @@ func (d *Demo) startInProcess(ctx context.Context) error {
 	for i, p := range d.places {
 		starting.Go(func() {
 			n, err := node.Start(ctx, node.Config{
-				Name: p.name, Cluster: clusterName, Join: &join, Listen: p.addr, Data: []string{p.dir},
+				Name: p.name, Cluster: clusterName, Join: join, Listen: p.addr, Data: []string{p.dir},
 				SlotSeconds: slotSeconds, SealAfterSeconds: sealSeconds, Log: d.o.Log,
 			})
 			if err != nil {

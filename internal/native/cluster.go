@@ -40,7 +40,7 @@ func (h *Handler) WithCluster(c Cluster) *Handler {
 func (h *Handler) administer(ctx context.Context, r *wire.Request) (wire.Answer, error) {
 	if h.cluster == nil {
 		return wire.Answer{}, object.Errorf(object.CodeUnsupported, object.NotDone,
-			"this node's members are a list in its configuration, which nothing can change: start the nodes with join in its place to have a cluster that can")
+			"what the cluster has agreed on is not served here")
 	}
 	switch r.Op {
 	case proto.OpDocument:

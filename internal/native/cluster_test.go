@@ -178,7 +178,7 @@ func TestClusterErrorsTravel(t *testing.T) {
 func TestNoCluster(t *testing.T) {
 	onClusterDoor(t, nil, func(t *testing.T, c *wire.Conn) {
 		for _, op := range []uint8{proto.OpDocument, proto.OpPropose, proto.OpReport} {
-			if _, e := ask(t, c, op, nil); e == nil || e.Code != object.CodeUnsupported || e.Outcome != object.NotDone || !strings.Contains(e.Message, "list in its configuration") {
+			if _, e := ask(t, c, op, nil); e == nil || e.Code != object.CodeUnsupported || e.Outcome != object.NotDone || !strings.Contains(e.Message, "not served here") {
 				t.Errorf("operation %d: %v", op, e)
 			}
 		}

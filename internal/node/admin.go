@@ -48,10 +48,7 @@ func (a admin) Report(ctx context.Context) (proto.Report, error) {
 	doc := n.document()
 	r := proto.Report{
 		Node: n.id, Name: n.cfg.Name, Program: n.cfg.Version, NowMicros: n.cfg.Now().UnixMicro(), Ready: n.Ready(),
-		Version: doc.Version, HighestEpoch: ring.NoEpoch, Gaps: n.gaps(doc.History),
-	}
-	if n.gate != nil {
-		r.HighestEpoch = n.gate.Highest()
+		Version: doc.Version, HighestEpoch: n.gate.Highest(), Gaps: n.gaps(doc.History),
 	}
 	if n.member != nil {
 		status := n.member.Status()

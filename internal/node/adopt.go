@@ -10,7 +10,6 @@ import (
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
-	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -63,31 +62,14 @@ func (n *Node) adopt() (*ring.Reply, error) {
 			n.cfg.Log.Info("another history of rings counts", "version", n.ring().Version().String(), "rings", n.ring().Len())
 		}
 	}
-	if n.gate == nil {
-		return nil, nil
-	}
 	return n.gate.Agreed(n.document().Change, func(p ring.Promise) error { return writePromise(n.homes, p) })
 }
 
 // openAgreement begins with what was agreed when this node was last there.
-func (n *Node) openAgreement(home vfs.FS) error {
-	if n.cfg.agreement != nil {
-		n.agreement = n.cfg.agreement
-	}
-	if n.agreement == nil {
-		history, err := openHistory(home, n.cfg, n.id)
-		if err != nil {
-			return err
-		}
-		buckets, err := openBuckets(home, n.cfg.Buckets)
-		if err != nil {
-			return err
-		}
-		n.agreement = newFixedAgreement(n.cfg, history, buckets)
-	}
+func (n *Node) openAgreement() {
 	doc := n.agreement.Document()
 	first := &view{doc: doc, fence: ring.NewFence(doc.History)}
-	if n.began = doc.History.Version(); n.fixed() || n.began.Index <= 1 && n.began.Era <= 1 {
+	if n.began = doc.History.Version(); n.began.Index <= 1 && n.began.Era <= 1 {
 		first.settled.Store(true) // there was none before
 	}
 	if _, ok := n.agreement.(refresher); ok {
@@ -95,26 +77,16 @@ func (n *Node) openAgreement(home vfs.FS) error {
 	}
 	n.view.Store(first)
 	n.buckets.Store(doc.Buckets)
-	return nil
 }
 
 // openGate makes the gate of what was promised and stored before this start.
 func (n *Node) openGate() error {
-	if n.fixed() {
-		return nil
-	}
 	promise, err := readPromise(n.homes)
 	if err != nil {
 		return err
 	}
 	n.gate = agreed.NewGate(n.cfg.SlotSeconds, promise, n.highestStored())
 	return nil
-}
-
-// fixed tells whether nothing that is agreed ever changes.
-func (n *Node) fixed() bool {
-	_, fixed := n.agreement.(*fixedAgreement)
-	return fixed
 }
 
 // meet makes the ways to the members of a document.
@@ -131,13 +103,9 @@ func (n *Node) meet(doc *agreed.Document) {
 }
 
 // openOwned opens the vnodes of all partitions that this node holds under a history,
-// before it is served. One that cannot be opened does not stop the node. A node that
-// is alone for good opens them as they are needed.
+// before it is served. One that cannot be opened does not stop the node.
 func (n *Node) openOwned(h *ring.History) {
 	n.shared.Store(n.shared.Load() || sharesWith(h, n.id))
-	if n.fixed() && !n.shared.Load() {
-		return
-	}
 	start, owned := n.cfg.Now(), h.HeldBy(n.id)
 	if err := n.vnodes.Open(start, owned...); err != nil {
 		n.cfg.Log.Error("some partitions cannot be opened; the others are served", "error", err)
@@ -233,7 +201,7 @@ func (n *Node) catchUp(ctx context.Context, v ring.Version, from ring.NodeID) er
 // changed, or this node may have missed a change, everything is needed.
 func (n *Node) unneeded(p bitcask.Partition) bool {
 	v := n.view.Load()
-	if v == nil || n.fixed() || n.fresh.stale.Load() || v.doc.Pending != nil {
+	if v == nil || n.fresh.stale.Load() || v.doc.Pending != nil {
 		return false
 	}
 	h, part := v.fence.History(), ring.Partition(p)

@@ -21,16 +21,11 @@ type Config struct {
 	Cluster     string      // required: the cluster's name
 	Listen      string      // required: TCP address of the native protocol
 	Data        []string    // required: data directories, one a disk
-	SlotSeconds int64       // length of a slot; default 3600; fixed when the directory is made
-	Partitions  int         // of the ring, a power of two; default 64; fixed when the directory is made
-	Buckets     *bucket.Set // properties; default bucket.DefaultSet
+	SlotSeconds int64       // length of a slot; default 3600; fixed when the cluster is founded
+	Partitions  int         // of the ring, a power of two; default 64; fixed when the cluster is founded
+	Buckets     *bucket.Set // properties when the cluster is founded; default bucket.DefaultSet
 
-	// Members lists all nodes of the cluster, this one included, the same on each.
-	// None: this node is alone.
-	Members []Member
-	// Join has the members agree on who they are, and on all else that may change;
-	// Members must be empty then. Nil: nothing ever changes.
-	Join *Join
+	Join Join // how the node finds its cluster; the zero Join: it founds one of its own
 	// Listener serves instead of a listener on Listen; Close closes it.
 	Listener net.Listener
 
@@ -51,8 +46,8 @@ type Config struct {
 	Log     *slog.Logger     // default: discards
 	Now     func() time.Time // the clock; default time.Now
 
-	agreement  Agreement     // instead of one made of Members or Join; tests
-	id         ring.NodeID   // of a node that is new; tests
+	agreement  Agreement     // instead of one made of Join; tests
+	id         ring.NodeID   // of a node that is new, with agreement; tests
 	mergeGrace time.Duration // replication.MergerConfig.Grace; tests make it short
 	bootID     string        // of the machine; default vfs.BootID
 }
@@ -108,7 +103,6 @@ func (c Config) Validate() error {
 	}
 	fault(c.Cluster == "", "the cluster needs a name")
 	fault(c.Listen == "" && c.Listener == nil, "the node needs an address to listen on, such as 127.0.0.1:7070")
-	fault(c.Join != nil && len(c.Members) > 0, "the members are listed, and the node is to join a cluster: choose one of them")
 	fault(len(c.Data) == 0, "the node needs a data directory")
 	fault(c.SlotSeconds < 1, "a slot of %d seconds: at least 1", c.SlotSeconds)
 	fault(c.Partitions < 1 || c.Partitions > maxPartitions || bits.OnesCount(uint(c.Partitions)) != 1,
@@ -117,7 +111,7 @@ func (c Config) Validate() error {
 	fault(c.LatenessSeconds < 1, "a lateness bound of %d seconds: at least 1", c.LatenessSeconds)
 	fault(c.MaxInFlightBytes < 64<<20, "%d bytes of requests at once: at least 64 MiB, or one large object could not be put", c.MaxInFlightBytes)
 	fault(c.TailBufferBytes < 16<<20, "%d bytes held for tails: at least 16 MiB", c.TailBufferBytes)
-	return errors.Join(append(faults, c.checkMembers())...)
+	return errors.Join(faults...)
 }
 
 // partitionBits returns the bits that tell partitions apart.

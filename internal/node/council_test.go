@@ -52,7 +52,7 @@ func newCouncil(t testing.TB, names ...string) *council { return newCouncilOf(t,
 func newCouncilOf(t testing.TB, bits uint8, names ...string) *council {
 	c := &council{t: t, seats: map[ring.NodeID]*seat{}, bits: bits}
 	c.clock.Store(time.Now().Unix())
-	f := agreed.Founding{Cluster: clusterID("council"), Name: "council", Settings: agreed.DefaultSettings(), Bits: c.bits}
+	f := agreed.Founding{Cluster: [16]byte{1: 1}, Name: "council", Settings: agreed.DefaultSettings(), Bits: c.bits}
 	f.Settings.SlotSeconds, f.Settings.LeadSeconds = councilSlot, 5
 	for _, name := range names {
 		f.Members = append(f.Members, c.member(name, "127.0.0.1:1"))

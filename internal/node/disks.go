@@ -11,7 +11,7 @@ import (
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/vfs"
-	"github.com/mayflydb/mayfly/ring"
+	"github.com/mayflydb/mayfly/internal/wire"
 )
 
 // A node goes on without a disk that fails, and must not take the loss of one for
@@ -71,7 +71,9 @@ func (n *Node) openDisks(ctx context.Context) (home vfs.FS, err error) {
 		}
 		return lost
 	})
-	if n.cfg.Join != nil && len(dirs) > 0 {
+	if a := n.cfg.agreement; a != nil {
+		n.agreement, n.cluster = a, wire.ID(a.Document().Cluster)
+	} else if len(dirs) > 0 {
 		if err := n.introduce(ctx, dirs); err != nil {
 			return nil, err
 		}
@@ -101,7 +103,7 @@ func (n *Node) openDisks(ctx context.Context) (home vfs.FS, err error) {
 		n.cfg.Log.Error("a disk of this node is missing: what it holds is refused here until it is back", "disk_id", id)
 	}
 	n.away = awayDisks(known, n.disks)
-	home = homeOf(inUse)
+	home = inUse[0].fs
 	if err := home.MkdirAll(nodeDir); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", home.Path("."), err)
 	}
@@ -196,22 +198,6 @@ func missingDisks(known map[bitcask.ID]bool, dirs []dataDir) (missing []string) 
 	return missing
 }
 
-// homeOf returns the directory with the newest history of rings, the first one if
-// none has any.
-func homeOf(dirs []dataDir) vfs.FS {
-	home, newest := dirs[0].fs, ring.Version{}
-	for _, d := range dirs {
-		b, err := vfs.ReadFile(d.fs, ringName, maxRingBytes)
-		if err != nil {
-			continue
-		}
-		if h, err := ring.UnmarshalHistory(b); err == nil && newest.Compare(h.Version()) < 0 {
-			home, newest = d.fs, h.Version()
-		}
-	}
-	return home
-}
-
 // spread writes the list of disks to all of them.
 func (n *Node) spread(home vfs.FS, dirs []dataDir, known map[bitcask.ID]bool) {
 	var lines strings.Builder
@@ -227,22 +213,20 @@ func (n *Node) spread(home vfs.FS, dirs []dataDir, known map[bitcask.ID]bool) {
 	}
 }
 
-// mirror copies the node's own files from home to the other disks.
+// mirror copies the list of data centres from home to the other disks.
 func (n *Node) mirror(home vfs.FS) {
-	for _, name := range []string{ringName, bucketsName, dcsName} {
-		b, err := vfs.ReadFile(home, name, maxRingBytes)
-		if err != nil {
-			continue // it is not there yet, or its reader has told
-		}
-		for _, to := range n.mirrors {
-			n.keepCopy(to, name, b)
-		}
+	b, err := vfs.ReadFile(home, dcsName, maxDCsBytes)
+	if err != nil {
+		return // it is not there yet, or its reader has told
+	}
+	for _, to := range n.mirrors {
+		n.keepCopy(to, dcsName, b)
 	}
 }
 
 // keepCopy writes a file unless it is there as it is to be.
 func (n *Node) keepCopy(to vfs.FS, name string, data []byte) {
-	have, err := vfs.ReadFile(to, name, maxRingBytes)
+	have, err := vfs.ReadFile(to, name, int64(len(data)))
 	if err == nil && string(have) == string(data) {
 		return
 	}

@@ -14,8 +14,7 @@ type clientStore struct {
 }
 
 // History tells who owns what, and where they are: all members that are, or are
-// about to be, of use. A node that is alone on a list tells no address, for what it
-// listens on may mean nothing elsewhere.
+// about to be, of use. An address that means nothing elsewhere is not told.
 func (s clientStore) History(context.Context) (proto.History, error) {
 	view := s.n.view.Load()
 	h := proto.History{Rings: view.fence.History()}

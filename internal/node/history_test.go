@@ -37,7 +37,7 @@ func TestHistoryNamesTheMembers(t *testing.T) {
 		for i, at := range addresses {
 			doc.Members = append(doc.Members, agreed.Member{ID: c.nodes[i].id, Address: at, State: agreed.Valid})
 		}
-		n := &Node{agreement: &fixedAgreement{doc: doc}}
+		n := &Node{agreement: &seat{c: &council{}, doc: doc}}
 		n.view.Store(&view{doc: doc, fence: ring.NewFence(doc.History)})
 		if h, err := (clientStore{nil, n}).History(t.Context()); err != nil || len(h.Addresses) != 0 {
 			t.Errorf("members at %q: %v, %v", addresses, h.Addresses, err)

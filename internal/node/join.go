@@ -34,6 +34,10 @@ type Join struct {
 	tune func(*cluster.Config) // tests make it quick
 }
 
+// oldRingName is the history of rings of a node of a version in which members were
+// listed: it is in no agreed document, and a cluster cannot take it over.
+const oldRingName = nodeDir + "/ring"
+
 // introduce has the node find, or found, its cluster, before its disks are opened:
 // what it has to know of it becomes part of its configuration. dirs are those that
 // will be in use.
@@ -42,8 +46,8 @@ func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 		if err := bitcask.CheckForeign(d.fs); err != nil {
 			return err
 		}
-		if _, err := d.fs.Stat(ringName); err == nil {
-			return fmt.Errorf("the data directory %s was made by an older version of mayfly, of a node that agreed with no others on the cluster's members: name an empty one", d.path)
+		if _, err := d.fs.Stat(oldRingName); err == nil {
+			return fmt.Errorf("the data directory %s was made by an older version of mayfly, in which nodes did not agree on their members: its data cannot be taken over; name an empty one", d.path)
 		}
 	}
 	n.join = n.clusterConfig(dirs)
@@ -66,7 +70,7 @@ func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 // clusterConfig is the node's part in its cluster, as far as that is known before
 // the disks are opened.
 func (n *Node) clusterConfig(dirs []dataDir) cluster.Config {
-	j := n.cfg.Join
+	j := &n.cfg.Join
 	cfg := cluster.Config{
 		Name: n.cfg.Name, Zone: j.Zone, Weight: j.Weight, Node: n.id, Mux: n.mux, Log: n.cfg.Log, Now: n.cfg.Now,
 		Cluster: n.cfg.Cluster, Advertise: j.Advertise, Seeds: j.Seeds, Expect: j.Expect,
@@ -105,8 +109,8 @@ func (n *Node) startCluster(ctx context.Context) error {
 	return nil
 }
 
-// listenShared opens the port on which the native protocol and the cluster are served.
-func (n *Node) listenShared(ctx context.Context) error {
+// listen opens the port on which the native protocol and the cluster are served.
+func (n *Node) listen(ctx context.Context) error {
 	var ln net.Listener
 	var packets net.PacketConn
 	var err error

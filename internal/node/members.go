@@ -2,12 +2,7 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"net"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/mayflydb/mayfly/event"
@@ -19,67 +14,6 @@ import (
 	"github.com/mayflydb/mayfly/ring"
 	"github.com/mayflydb/mayfly/vnode"
 )
-
-// A Member is one node of a cluster whose membership is a list in the
-// configuration, the same on every node.
-type Member struct {
-	Name    string // unique in the cluster; the node's id is derived from it
-	Address string // where the others reach it: host:port
-}
-
-// ParseMember reads "name=host:port".
-func ParseMember(text string) (Member, error) {
-	name, address, ok := strings.Cut(text, "=")
-	if !ok || name == "" {
-		return Member{}, fmt.Errorf("member %q: write name=host:port", text)
-	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return Member{}, fmt.Errorf("member %q: write name=host:port: %w", text, err)
-	}
-	return Member{Name: name, Address: address}, nil
-}
-
-// memberID derives a member's id from its name and its cluster's.
-func memberID(cluster, name string) (id ring.NodeID) {
-	sum := sha256.Sum256([]byte("mayfly node\x00" + cluster + "\x00" + name))
-	copy(id[:], sum[:])
-	return id
-}
-
-// checkMembers reports what is wrong with the list.
-func (c Config) checkMembers() error {
-	if len(c.Members) == 0 {
-		return nil
-	}
-	var faults []error
-	seen := map[string]bool{}
-	for _, m := range c.Members {
-		if m.Name == "" || m.Address == "" {
-			faults = append(faults, fmt.Errorf("member %q at %q: each has a name and an address", m.Name, m.Address))
-		}
-		if seen[m.Name] {
-			faults = append(faults, fmt.Errorf("member %q is there twice", m.Name))
-		}
-		seen[m.Name] = true
-	}
-	if !seen[c.Name] {
-		faults = append(faults, fmt.Errorf("this node is %q and not among the members: give it the name of one", c.Name))
-	}
-	return errors.Join(faults...)
-}
-
-// ringNodes returns the nodes of the first ring: the members, or this node alone.
-func (c Config) ringNodes(me ring.NodeID) []ring.Node {
-	if len(c.Members) == 0 {
-		return []ring.Node{{ID: me, Name: c.Name, Weight: 1}}
-	}
-	nodes := make([]ring.Node, len(c.Members))
-	for i, m := range c.Members {
-		nodes[i] = ring.Node{ID: memberID(c.Cluster, m.Name), Name: m.Name, Weight: 1}
-	}
-	slices.SortFunc(nodes, func(a, b ring.Node) int { return a.ID.Compare(b.ID) })
-	return nodes
-}
 
 // openPeers makes the ways to the other members, as far as they are known.
 func (n *Node) openPeers() {

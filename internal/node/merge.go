@@ -22,14 +22,11 @@ import (
 // newMerger returns what makes this node's replicas complete with the help of
 // the others, and pays what they are owed.
 func (n *Node) newMerger() *replication.Merger {
-	cfg := replication.MergerConfig{
+	return replication.NewMerger(replication.MergerConfig{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Log: n.cfg.Log,
 		Own: mergeLocal{n}, Other: n.syncer, Rescue: n.rescue, Owed: n.coord.Owed(), Grace: n.cfg.mergeGrace,
-	}
-	if !n.fixed() {
-		cfg.Completed = n.completed
-	}
-	return replication.NewMerger(cfg)
+		Completed: n.completed,
+	})
 }
 
 // completed brings to agreement what this node has taken over.

@@ -42,7 +42,7 @@ type snapshot struct {
 	door    peer.HandlerStats
 	syncs   peer.SyncStats
 	agreed  agreedFigures
-	cluster cluster.Stats // zero where the members are a list
+	cluster cluster.Stats // zero where the agreement is another
 	disks   []bitcask.Stats
 	peers   []peerFigures
 }
@@ -90,10 +90,8 @@ func (n *Node) snapshotMembers(s *snapshot) {
 	if n.member != nil {
 		s.cluster = n.member.Stats()
 	}
-	if n.gate != nil {
-		p := n.gate.Promise()
-		s.agreed.promised = p.Round > 0 && !p.Lifted && !p.Fixed
-	}
+	p := n.gate.Promise()
+	s.agreed.promised = p.Round > 0 && !p.Lifted && !p.Fixed
 	peers := n.peers.each()
 	for _, m := range doc.Members {
 		if !m.State.Live() {

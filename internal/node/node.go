@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/mayflydb/mayfly/bitcask"
 	"github.com/mayflydb/mayfly/internal/agreed"
@@ -52,12 +51,12 @@ type Node struct {
 	server   *wire.Server
 	listener net.Listener
 
-	mux       *cluster.Mux     // nil where the members are a list
-	join      cluster.Config   // the same: zero
-	member    *cluster.Cluster // the same: nil
+	mux       *cluster.Mux     // the port
+	join      cluster.Config   // zero where agreement was given
+	member    *cluster.Cluster // the same as agreement; nil where that was given
 	fresh     freshness
 	agreement Agreement
-	gate      *agreed.Gate               // nil where nothing is prepared: the members are a list
+	gate      *agreed.Gate
 	view      atomic.Pointer[view]       // what is adopted of what is agreed; replaced under adopting
 	adopting  sync.Mutex                 // held by adopt
 	adopted   *signal                    // happens when view was replaced
@@ -91,7 +90,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.listen(ctx); err != nil {
 		return nil, err
 	}
-	n.buckets.Store(cfg.Buckets)
+	n.buckets.Store(cfg.Buckets) // until those that are agreed are known
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.closePeers(), n.leave(ctx), n.closeDisks(), n.closeListener())
 	}
@@ -99,43 +98,18 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// listen opens the port.
-func (n *Node) listen(ctx context.Context) (err error) {
-	if n.cfg.Join != nil {
-		return n.listenShared(ctx)
-	}
-	if n.listener = n.cfg.Listener; n.listener == nil {
-		n.listener, err = listen(ctx, n.cfg.Listen)
-	}
-	return err
-}
-
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: another program uses the port: stop it, or choose another address: %w", address, err)
-	case err != nil:
-		return nil, fmt.Errorf("listen on %s: choose an address of this machine and a port from 1 to 65535 that you may use: %w", address, err)
-	}
-	return ln, nil
-}
-
 // open opens the disks and what is made of them.
 func (n *Node) open(ctx context.Context) error {
-	n.cluster = clusterID(n.cfg.Cluster)
 	home, err := n.openDisks(ctx)
 	if err != nil {
 		return err
 	}
-	if n.cfg.Join != nil {
+	if n.agreement == nil {
 		if err := n.startCluster(ctx); err != nil {
 			return err
 		}
 	}
-	if err := n.openAgreement(home); err != nil {
-		return err
-	}
+	n.openAgreement()
 	dcs, err := openDCs(home)
 	if err != nil {
 		return err
@@ -234,10 +208,7 @@ func (n *Node) serve() {
 func (n *Node) door() wire.Handler {
 	n.nodes = peer.NewHandler(peer.HandlerConfig{Local: peerLocal{n.local}, Cluster: n.cluster, CatchUp: n.catcher.await, Heard: n.heard})
 	n.syncs = peer.NewSyncHandler(peer.SyncHandlerConfig{Local: syncDoor{mergeLocal{n}}, Cluster: n.cluster, History: func() ring.Version { return n.ring().Version() }, CatchUp: n.catcher.await})
-	users := native.NewHandler(clientStore{n.store, n})
-	if !n.fixed() {
-		users.WithCluster(admin{n})
-	}
+	users := native.NewHandler(clientStore{n.store, n}).WithCluster(admin{n})
 	return door{users: users, nodes: n.nodes, pushes: n.pushes.door, syncs: n.syncs}
 }
 
@@ -301,13 +272,7 @@ func (n *Node) leave(ctx context.Context) error {
 
 // closeListener closes the port; the server's Shutdown may have done so.
 func (n *Node) closeListener() error {
-	if n.mux != nil {
-		return n.mux.Close()
-	}
-	if err := n.listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	return n.mux.Close()
 }
 
 // closePeers ends the ways to other nodes, as far as they were made.

@@ -36,7 +36,7 @@ func testConfig(t testing.TB, dir string) Config {
 	t.Helper()
 	return Config{
 		Name: "n1", Cluster: "test", Listen: "127.0.0.1:0", Data: []string{dir}, SlotSeconds: 10, Partitions: 8,
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Join: Join{tune: lively},
 	}
 }
 
@@ -376,8 +376,6 @@ func TestStartRefusals(t *testing.T) {
 	second := t.TempDir()
 	stop(t, start(t, testConfig(t, second)))
 	fail("another cluster", "cluster", func(c *Config) { c.Cluster = "other" })
-	fail("another slot length", "slot", func(c *Config) { c.SlotSeconds = 60 })
-	fail("another number of partitions", "partitions", func(c *Config) { c.Partitions = 16 })
 	fail("two nodes' directories", "belongs to node", func(c *Config) { c.Data = []string{dir, second} })
 	fail("a directory that is not ours", "", func(c *Config) { c.Data = []string{foreign} })
 	fail("a file for a directory", "", func(c *Config) { c.Data = []string{filepath.Join(foreign, "thesis.doc")} })

@@ -25,9 +25,6 @@ var errNotYet = &object.Error{Code: object.CodeUnavailable, Outcome: object.NotD
 // admit lets the epoch of a timed put pass, or not: the clock first, then what this
 // node has promised. What a clock does not admit must not count as admitted.
 func (n *Node) admit(epoch int64) error {
-	if n.gate == nil {
-		return nil
-	}
 	ahead := n.document().Settings.AheadSeconds
 	if now := n.cfg.Now().Unix(); epoch > now+ahead {
 		return object.Errorf(object.CodeTooFarAhead, object.NotDone, "second %d is %d seconds ahead of this node's clock; at most %d are taken: set the clocks right", epoch, epoch-now, ahead)
@@ -50,7 +47,7 @@ func (n *Node) aheadSeconds() int64 {
 // and does not know what came of it, others may acknowledge under the new ring what
 // is not here.
 func (n *Node) vouches(epoch int64) bool {
-	return n.gate == nil || n.gate.Vouches(epoch)
+	return n.gate.Vouches(epoch)
 }
 
 // readPromise returns the latest promise that any of the disks has: that of the
