@@ -37,7 +37,7 @@ func (s *Subscription) hand(item Item) (Item, bool, error) {
 	}
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	twice := s.feed.cursor.Has(id) || id != s.current.id() && s.feed.knows(id)
+	twice := s.feed.has(id)
 	if twice {
 		id = s.current.id()
 	}
@@ -46,7 +46,7 @@ func (s *Subscription) hand(item Item) (Item, bool, error) {
 	}
 	item.Low = s.hub.core.delivered(s.feed, &s.current, id)
 	s.current, s.taken, s.attempts, s.pause = waiting{}, false, 0, 0
-	if twice { // another claim to the key has led to the same value, or will
+	if twice { // another claim to the key has led to the same value
 		item.Release()
 		return Item{}, false, nil
 	}

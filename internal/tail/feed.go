@@ -12,7 +12,7 @@ import (
 // Invariants: while it is live, all that the hub's window knows and the filter
 // wants was delivered, or waits, or arrived before cursor.Low; queued holds the
 // identities of what waits or is in the reader's hands, and nothing of it is in
-// cursor.
+// cursor but for what the reader has in place of another claim to its key.
 type feed struct {
 	filter
 	withoutBodies bool
@@ -25,9 +25,9 @@ type feed struct {
 	settled int64          // while behind: seconds before it were offered in full
 
 	queue    ring
-	queued   map[uint64]struct{} // identities
-	bySecond map[int64]int       // how many of queued arrived in a second
-	bytes    int64               // of the bodies that wait
+	queued   map[uint64]bool // identities; true: the reader has it, in place of another claim to its key
+	bySecond map[int64]int   // how many of queued arrived in a second
+	bytes    int64           // of the bodies that wait
 
 	notify func() // called when a waiting reader should look again
 }
@@ -36,7 +36,7 @@ func newFeed(cfg *Config, f filter, at *cursor.Cursor, withoutBodies bool) *feed
 	return &feed{
 		filter: f, withoutBodies: withoutBodies, maxItems: cfg.QueueItems, maxBytes: cfg.QueueBytes,
 		cursor: at, settled: at.Low(),
-		queued: make(map[uint64]struct{}), bySecond: make(map[int64]int), notify: func() {},
+		queued: make(map[uint64]bool), bySecond: make(map[int64]int), notify: func() {},
 	}
 }
 
@@ -140,7 +140,7 @@ func (f *feed) push(q waiting) bool {
 		f.notify()
 	}
 	f.queue.push(q)
-	f.queued[q.id()] = struct{}{}
+	f.queued[q.id()] = false
 	f.bySecond[q.arrival()]++
 	f.bytes += q.size()
 	return true
@@ -166,7 +166,13 @@ func (f *feed) delivered(q *waiting, id uint64) {
 	f.forget(q)
 	f.cursor.Add(q.arrival(), q.id())
 	f.cursor.Add(q.arrival(), id)
+	if _, waits := f.queued[id]; waits {
+		f.queued[id] = true // it may wait for longer than the cursor knows of this second
+	}
 }
+
+// has reports whether what has that identity was delivered.
+func (f *feed) has(id uint64) bool { return f.queued[id] || f.cursor.Has(id) }
 
 // forget ends the waiting of what was popped.
 func (f *feed) forget(q *waiting) {

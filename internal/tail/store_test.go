@@ -25,6 +25,7 @@ type memStore struct {
 	certain func(event.IndexKey) bool  // nil: always
 	rowErr  func(event.IndexKey) error // nil: never
 	getErr  func(event.Key) error      // nil: never
+	getNow  func() object.Record       // nil: what was put last
 	reads   map[event.IndexKey]int
 	gets    int
 }
@@ -63,6 +64,9 @@ func (m *memStore) Get(ctx context.Context, key event.Key) (object.Record, error
 		if err := m.getErr(key); err != nil {
 			return object.Record{}, err
 		}
+	}
+	if m.getNow != nil {
+		return m.getNow(), nil
 	}
 	rec, ok := m.bodies[key.String()]
 	if !ok {
