@@ -151,7 +151,9 @@ func (l *lane) nextBatchLocked() {
 func (l *lane) settleLocked(op *putOp) {
 	if op.err == nil {
 		l.insert(op, l.bucket.KeepAll)
-		l.lastPut = max(l.lastPut, op.now)
+		if op.now > l.lastPut { // once a second
+			l.lastPut = op.now
+		}
 		op.stripe.records.Add(1)
 	}
 	l.disclaimLocked(op)
@@ -181,7 +183,7 @@ func (l *lane) writeBatch() {
 		at = l.writeFailed(seg, start+written, err)
 	}
 	seg.end.Store(at)
-	number := seg.syncer.wrote()
+	number := seg.wrote()
 	for _, op := range l.batch {
 		op.number = number
 	}

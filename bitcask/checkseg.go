@@ -205,7 +205,7 @@ func (s *segmentCheck) record(st *stretch) {
 		s.damage(hintName(s.name), 0, 0, "the entry of the record at offset %d of the segment is wrong", st.offset)
 	case listed:
 		epoch, _ := epochOf(h.Key)
-		s.found.add(minuteOf(s.id.slot != plainSlot, epoch), hash, h.Version())
+		s.found.at(minuteOf(s.id.slot != plainSlot, epoch)).add(hash, h.Version())
 		s.newest = max(s.newest, timestampEpoch(h))
 		if h.Kind == object.Tombstone {
 			s.tombs += want.size()

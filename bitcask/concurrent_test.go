@@ -141,7 +141,7 @@ func TestDropBeforeQueuedPut(t *testing.T) {
 		_, err := s.Expire(t0+1000, 100)
 		dropped <- err
 	}()
-	for waiting := 0; waiting == 0; {
+	for waiting := int32(0); waiting == 0; {
 		l.mu.Lock()
 		waiting = l.waiting
 		l.mu.Unlock()

@@ -28,21 +28,34 @@ func (m *minutes) at(minute int64) *MinuteDigest {
 	if n := len(*m); n > 0 && (*m)[n-1].Minute == minute { // what is put is new, mostly
 		return &(*m)[n-1]
 	}
-	i, found := slices.BinarySearchFunc(*m, minute, func(d MinuteDigest, minute int64) int { return int(d.Minute - minute) })
+	i, found := m.search(minute)
 	if !found {
 		*m = slices.Insert(*m, i, MinuteDigest{Minute: minute})
 	}
 	return &(*m)[i]
 }
 
-func (m *minutes) add(minute int64, hash uint64, v object.Version) {
-	d := m.at(minute)
+// take returns the sum of one minute, zero if it is not there, and takes it away.
+func (m *minutes) take(minute int64) MinuteDigest {
+	i, found := m.search(minute)
+	if !found {
+		return MinuteDigest{Minute: minute}
+	}
+	d := (*m)[i]
+	*m = slices.Delete(*m, i, i+1)
+	return d
+}
+
+func (m *minutes) search(minute int64) (i int, found bool) {
+	return slices.BinarySearchFunc(*m, minute, func(d MinuteDigest, minute int64) int { return int(d.Minute - minute) })
+}
+
+func (d *MinuteDigest) add(hash uint64, v object.Version) {
 	d.Count++
 	d.Digest.Add(hash, v)
 }
 
-func (m *minutes) remove(minute int64, hash uint64, v object.Version) {
-	d := m.at(minute)
+func (d *MinuteDigest) remove(hash uint64, v object.Version) {
 	d.Count--
 	d.Digest.Remove(hash, v)
 }

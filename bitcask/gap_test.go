@@ -254,7 +254,7 @@ func TestFailedInFlight(t *testing.T) {
 			}
 			done := make(chan struct{})
 			go func() { defer close(done); fail(opFirst, tc.first) }() // it waits for the other
-			for waiting := 0; waiting == 0; {
+			for waiting := int32(0); waiting == 0; {
 				l.mu.Lock()
 				waiting = l.waiting
 				l.mu.Unlock()
@@ -320,7 +320,7 @@ func TestMaxAhead(t *testing.T) {
 		_, err := s.putTest(make1(t, events, t0, "waits", t0*1e6, bytesOf(1, size)))
 		done <- err
 	}()
-	for waiting := 0; waiting == 0; {
+	for waiting := int32(0); waiting == 0; {
 		l.mu.Lock()
 		waiting = l.waiting
 		l.mu.Unlock()
@@ -391,8 +391,8 @@ func TestSyncOwnWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	seg, syncs := l.active, d.Stats().Syncs
-	own := seg.syncer.written.Load()
-	seg.syncer.wrote() // another's
+	own := seg.written.Load()
+	seg.wrote() // another's
 	if err := l.syncOp(seg, own); err != nil || d.Stats().Syncs != syncs {
 		t.Errorf("%v, %d syncs, want none", err, d.Stats().Syncs-syncs)
 	}

@@ -12,10 +12,10 @@ import (
 // are open. Its zero value but for the name is a closed one.
 type handle struct {
 	state atomic.Int64 // 0: closed; otherwise open, with one user less than that
+	file  vfs.File     // set while state is 0, by the one that opens or closes it
 	used  atomic.Bool  // since eviction last came by
 	gone  atomic.Bool  // dropped: it may not be opened again
 	write bool         // opened for writing too
-	file  vfs.File     // set while state is 0, by the one that opens or closes it
 	name  string
 
 	next, prev *handle // neighbours among the open; guarded by handles.mu

@@ -18,21 +18,23 @@ import (
 // them, see reserve.go. mu is held for lookups and for bookkeeping, never across input
 // or output.
 type lane struct {
-	// What every put changes, side by side: it is another processor's, mostly.
+	// What every put changes, in the 64 bytes of a cache line: it is another
+	// processor's, mostly.
 	mu       laneMutex
-	loaded   bool       // segs is complete
-	dropped  bool       // expired and gone
-	busy     bool       // somebody has the role
-	spinning bool       // a put watches for the role to become free
-	dirty    bool       // the role's: the manifest says that appends may be unsynced
-	careless bool       // the role's: the last batch had puts that are acknowledged unsynced
-	waiting  int        // goroutines that wait for the role itself, not to be led
-	active   *segment   // takes the appends; nil if the next put must make one
-	segs     []*segment // ascending by seq; copied when it changes
-	flight   flight     // puts that write at places of their own, without the role
-	claims   claims
-	queue    []*putOp
-	lastPut  int64 // seconds: the caller's clock at the last append
+	busy     bool     // somebody has the role
+	spinning bool     // a put watches for the role to become free
+	dirty    bool     // the role's: the manifest says that appends may be unsynced
+	careless bool     // the role's: the last batch had puts that are acknowledged unsynced
+	waiting  int32    // goroutines that wait for the role itself, not to be led
+	flight   flight   // puts that write at places of their own, without the role
+	active   *segment // takes the appends; nil if the next put must make one
+	claims   claims   // the first, mostly the only one
+
+	loaded  bool       // segs is complete
+	dropped bool       // expired and gone
+	segs    []*segment // ascending by seq; copied when it changes
+	queue   []*putOp
+	lastPut int64 // seconds: the caller's clock at the last append
 
 	store   *Store
 	id      laneID
@@ -206,14 +208,15 @@ func (d *Disk) askHint(t *stripe, dst []location, hint *sealedHint, hash uint32)
 func (l *lane) insert(op *putOp, keepAll bool) {
 	loc := location{uint32(op.hash), uint32(op.offset / align), uint32(op.size / align), op.digest}
 	minute, replaced := minuteOf(l.timed, op.epoch), false
+	sums := op.seg.keydir.sums(minute, &op.seg.sums)
 	if op.old.seg == op.seg && !keepAll && op.old.seg != nil && op.version.Compare(op.oldVersion) > 0 &&
 		op.seg.keydir.replace(op.old.location, loc) {
-		op.seg.sums.remove(minute, op.hash, op.oldVersion)
+		sums.remove(op.hash, op.oldVersion)
 		replaced = true
 	} else {
 		op.seg.keydir.insert(loc)
 	}
-	op.seg.sums.add(minute, op.hash, op.version)
+	sums.add(op.hash, op.version)
 	if !l.timed {
 		l.account(op, replaced)
 	}

@@ -163,7 +163,7 @@ func (j *mergeJob) append(rec *object.Record, at place, now int64) (int64, error
 	o.buf = append(append(o.buf, frame[:]...), rec.Raw()...)
 	o.buf = append(o.buf, zeros[:size-frameSize-int64(len(rec.Raw()))]...)
 	o.keydir.insert(location{at.hash, uint32(o.end / align), at.size8, at.digest})
-	o.sums.add(0, j.store.disk.cfg.Hash(rec.Type, rec.Bucket, rec.Key), rec.Version())
+	o.sums.at(0).add(j.store.disk.cfg.Hash(rec.Type, rec.Bucket, rec.Key), rec.Version())
 	epoch := timestampEpoch(&rec.Header)
 	o.sum.newest = max(o.sum.newest, epoch)
 	if rec.Kind == object.Tombstone {

@@ -235,6 +235,6 @@ func (l *lane) removeReplaced(op *putOp, sums *minutes) {
 			lesser = have.version
 			greatest[string(h.Key)] = kept{v, have.hash}
 		}
-		sums.remove(0, have.hash, lesser)
+		sums.at(0).remove(have.hash, lesser)
 	}
 }

@@ -321,7 +321,7 @@ func (l *lane) confirm(op *putOp) error {
 	if op.sync != SyncAlways || op.old.seg == nil {
 		return nil
 	}
-	return l.syncOp(op.old.seg, op.old.seg.syncer.written.Load())
+	return l.syncOp(op.old.seg, op.old.seg.written.Load())
 }
 
 func (l *lane) syncOp(seg *segment, upTo uint64) error {

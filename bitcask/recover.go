@@ -243,7 +243,7 @@ func (l *lane) recover(seg *segment, size int64, tr trust, strict bool) (Bucket,
 	}
 	seg.generation = sc.generation
 	seg.end.Store(end)
-	seg.syncer.wrote() // by whoever it was: to be synced before it is sealed
+	seg.wrote() // by whoever it was: to be synced before it is sealed
 	if err := s.disk.markHoles(seg); err != nil {
 		seg.retired = true // it is tried again before it is sealed
 	}

@@ -95,7 +95,7 @@ func (l *lane) scanAgainLocked(seg *segment, r rescan) error {
 	}
 	seg.keydir, seg.sums, seg.retired, seg.rescan = fresh.keydir, fresh.sums, true, nil
 	seg.generation, seg.headerEnd, seg.holes = fresh.generation, fresh.headerEnd, fresh.holes
-	seg.syncer.wrote()
+	seg.wrote()
 	seg.end.Store(fresh.end.Load())
 	if !l.timed {
 		seg.plain.sum, seg.plain.dead = fresh.plain.sum, max(seg.plain.dead, fresh.plain.dead)

@@ -99,7 +99,7 @@ func (l *lane) writeReserved(op *putOp) error {
 	d, seg := l.store.disk, op.seg
 	d.allocate(seg, op.blocks)
 	written, err := d.writev(op.stripe, seg, op.frameIn(op.vector[:0]), op.offset)
-	seg.syncer.wrote()
+	seg.wrote()
 	if err == nil && op.sync == SyncInterval {
 		d.syncLater(l.store, seg)
 	}
@@ -165,7 +165,7 @@ func (d *Disk) markHoles(s *segment) error {
 		if _, err := d.writev(d.stripes.first(), s, [][]byte{appendGap(nil, h.size, s.generation)}, h.offset); err != nil {
 			return err
 		}
-		s.syncer.wrote()
+		s.wrote()
 		s.holes = s.holes[:len(s.holes)-1]
 	}
 	return nil

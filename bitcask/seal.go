@@ -187,7 +187,7 @@ func (l *lane) sealSegment(seg *segment) error {
 	if !l.timed {
 		hint.plain = l.summaryOf(seg)
 	}
-	sums := slices.DeleteFunc(slices.Clone(seg.sums), func(d MinuteDigest) bool { return d.Count == 0 })
+	sums := slices.DeleteFunc(seg.allSums(), func(d MinuteDigest) bool { return d.Count == 0 })
 	hint.minutes = len(sums)
 	sorted := slices.AppendSeq(make([]location, 0, seg.keydir.len()), seg.keydir.all())
 	if err := vfs.Publish(s.disk.fs, hint.file.name, func(f vfs.File) error { return writeHint(f, &hint.hintHeader, sorted, sums) }); err != nil {
@@ -205,7 +205,7 @@ func (l *lane) sealSegment(seg *segment) error {
 	if l.timed {
 		seg.sums = nil
 	} else {
-		seg.plain.resident, seg.plain.surveyAt = sorted, len(sorted)
+		seg.sums, seg.plain.resident, seg.plain.surveyAt = sums, sorted, len(sorted)
 	}
 	seg.keydir = nil
 	l.mu.Unlock()

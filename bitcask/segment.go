@@ -3,6 +3,7 @@ package bitcask
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,17 +21,18 @@ import (
 // again. One that the disk could not read whole, see rescan.go, is not sealed
 // before it could.
 type segment struct {
-	// What every put changes, side by side.
-	end    atomic.Int64 // bytes appended, or about to be; a multiple of 8; the sealed length at last
-	syncer segSyncer
-	keydir *keydir // nil when sealed; guarded by the lane's mu
-	sums   minutes // when not sealed; guarded by the lane's mu
+	// What every put changes, in the 64 bytes of a cache line, up to data's flags.
+	written   atomic.Uint64 // writes that have ended
+	end       atomic.Int64  // bytes appended, or about to be; a multiple of 8; the sealed length at last
+	keydir    *keydir       // nil when sealed; guarded by the lane's mu
+	data      handle
+	allocated int64 // up to where blocks were asked for, by this process; guarded as wantBlocks says
 
+	syncer     segSyncer
+	sums       minutes // when not sealed, those that are not in the keydir; guarded by the lane's mu
 	id         segID
 	generation uint32
-	allocated  int64 // up to where blocks were asked for, by this process; guarded as wantBlocks says
-	retired    bool  // the appender's: nothing more is appended, as the header is damaged or a write failed
-	data       handle
+	retired    bool // the appender's: nothing more is appended, as the header is damaged or a write failed
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
@@ -46,6 +48,8 @@ type segment struct {
 	headerEnd int64 // bytes; 0 of one that had been sealed when it was opened, or has no good header
 
 	durable int64 // bytes that the manifest said were synced when it was opened: what is missing of them is damage
+
+	_ [8]byte // or the allocator would begin every other one in the middle of a cache line
 }
 
 // A sealedHint is the hint of one sealing.
@@ -59,10 +63,9 @@ type sealedHint struct {
 // calls the kernel; those who come meanwhile are served by the next call
 // together: group commit.
 type segSyncer struct {
-	written atomic.Uint64 // writes that have ended
-	broken  atomic.Bool   // failed is set
-	queued  atomic.Bool   // in the disk's list of segments to sync
-	told    atomic.Bool
+	broken atomic.Bool // failed is set
+	queued atomic.Bool // in the disk's list of segments to sync
+	told   atomic.Bool
 
 	mu      sync.Mutex
 	done    sync.Cond
@@ -72,7 +75,7 @@ type segSyncer struct {
 }
 
 // wrote counts a write that has ended, and returns its number for syncUpTo.
-func (y *segSyncer) wrote() uint64 { return y.written.Add(1) }
+func (s *segment) wrote() uint64 { return s.written.Add(1) }
 
 func newSegment(id segID, p Partition) *segment {
 	name := segName(id, p)
@@ -83,7 +86,7 @@ func newSegment(id segID, p Partition) *segment {
 }
 
 // sync returns when everything is durable whose writing has ended.
-func (s *segment) sync(d *Disk) error { return s.syncUpTo(d, s.syncer.written.Load()) }
+func (s *segment) sync(d *Disk) error { return s.syncUpTo(d, s.written.Load()) }
 
 // syncUpTo returns when the write with that number, and those before it, are durable.
 func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
@@ -99,7 +102,7 @@ func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
 			continue
 		}
 		y.running = true
-		covers := y.written.Load()
+		covers := s.written.Load()
 		y.mu.Unlock()
 		err := d.syncFile(&s.data)
 		y.mu.Lock()
@@ -113,6 +116,16 @@ func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
 		y.done.Broadcast()
 	}
 	return nil
+}
+
+// allSums returns a copy of the sums of a segment that is not sealed. The caller holds
+// the lane's mu, or nothing is appended any more.
+func (s *segment) allSums() minutes {
+	all := slices.Clone(s.sums)
+	if s.keydir != nil && s.keydir.newest != (MinuteDigest{}) {
+		*all.at(s.keydir.newest.Minute) = s.keydir.newest
+	}
+	return all
 }
 
 // wholeEnd returns up to where the segment has no hole. The caller has the role.

@@ -205,7 +205,7 @@ func (l *lane) sumsOf(seg *segment) (minutes, error) {
 	l.mu.RLock()
 	if seg.keydir != nil || seg.plain.resident != nil {
 		defer l.mu.RUnlock()
-		return slices.Clone(seg.sums), nil
+		return seg.allSums(), nil
 	}
 	l.mu.RUnlock()
 	hint := seg.sealed.Load()
@@ -226,5 +226,5 @@ func (l *lane) sumsOf(seg *segment) (minutes, error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return slices.Clone(seg.sums), nil
+	return seg.allSums(), nil
 }
