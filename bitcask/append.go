@@ -289,6 +289,7 @@ func (l *lane) setActive(seg *segment) {
 	if seg != nil {
 		l.segs = append(slices.Clip(l.segs), seg)
 	}
+	l.showTargetLocked()
 }
 
 // create makes a new segment. Its header, its name and its mention in the

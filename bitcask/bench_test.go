@@ -44,6 +44,11 @@ func openEngine(b *testing.B, dir string, policy Sync) *engine {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = fsys.Close() })
+	return openEngineOn(b, fsys, policy)
+}
+
+func openEngineOn(b *testing.B, fsys vfs.FS, policy Sync) *engine {
+	b.Helper()
 	cfg := testConfig()
 	cfg.SlotSeconds = 3600
 	cfg.TTL = nil
@@ -128,6 +133,41 @@ func BenchmarkPut(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkPutUnwritten puts into files that take no records: what is left is the
+// engine's own part of a small put.
+func BenchmarkPutUnwritten(b *testing.B) {
+	for _, writers := range []int{1, 8} {
+		b.Run(fmt.Sprint("writers=", writers), func(b *testing.B) {
+			benchPut(b, openEngineOn(b, unwritten{vfs.NewMem()}, SyncNone), 8, writers)
+		})
+	}
+}
+
+// unwritten is a file system whose files forget what is written behind their header.
+type unwritten struct{ vfs.FS }
+
+type unwrittenFile struct{ vfs.File }
+
+func (u unwritten) Create(name string) (vfs.File, error) {
+	f, err := u.FS.Create(name)
+	return unwrittenFile{f}, err
+}
+
+func (u unwritten) OpenReadWrite(name string) (vfs.File, error) {
+	f, err := u.FS.OpenReadWrite(name)
+	return unwrittenFile{f}, err
+}
+
+func (f unwrittenFile) WritevAt(bufs [][]byte, off int64) (n int64, err error) {
+	if off == 0 {
+		return f.File.WritevAt(bufs, off)
+	}
+	for _, b := range bufs {
+		n += int64(len(b))
+	}
+	return n, nil
 }
 
 func benchPut(b *testing.B, p putter, size, writers int) {

@@ -73,18 +73,21 @@ func (k *keydir) find(hash uint32) iter.Seq[location] {
 	}
 }
 
-// insert adds an entry.
-func (k *keydir) insert(l location) {
+// insert adds an entry and reports whether the table was made anew for it.
+func (k *keydir) insert(l location) (grown bool) {
 	if l.size8 == 0 || l.size8 > maxSize8 {
 		panic("bitcask: BUG: a record's size does not fit a location")
 	}
 	if (k.n+1)*6 > k.homes*5 {
 		k.grow()
+		grown = true
 	}
 	for !k.place(l) {
 		k.grow()
+		grown = true
 	}
 	k.n++
+	return grown
 }
 
 // place puts an entry behind those of its hash and moves the following up to

@@ -30,6 +30,7 @@ type lane struct {
 	active   *segment // takes the appends; nil if the next put must make one
 	claims   claims   // the first, mostly the only one
 
+	target  atomic.Pointer[target]
 	loaded  bool       // segs is complete
 	dropped bool       // expired and gone
 	segs    []*segment // ascending by seq; copied when it changes
@@ -214,7 +215,9 @@ func (l *lane) insert(op *putOp, keepAll bool) {
 		sums.remove(op.hash, op.oldVersion)
 		replaced = true
 	} else {
-		op.seg.keydir.insert(loc)
+		if op.seg.keydir.insert(loc) && op.seg == l.active {
+			l.showTargetLocked()
+		}
 	}
 	sums.add(op.hash, op.version)
 	if !l.timed {

@@ -90,11 +90,15 @@ func (s *Store) Put(b Bucket, hash uint64, epoch, now int64, rec object.Record, 
 		return 0, ErrStopping
 	}
 	defer op.stripe.gate.leave()
+	id := laneOf(b, epoch, d.cfg.SlotSeconds)
+	if r := s.recent[id.recent()].Load(); r != nil && r.id == id {
+		r.lane.prefetch(hash)
+	}
 	epoch, err := s.admit(b, hash, epoch, now, &rec)
 	if err != nil {
 		return 0, err
 	}
-	l, err := s.lane(laneOf(b, epoch, d.cfg.SlotSeconds), true)
+	l, err := s.lane(id, true)
 	if err != nil {
 		return 0, err
 	}

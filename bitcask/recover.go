@@ -38,6 +38,7 @@ func (l *lane) load() error {
 		rec, _ := l.store.evidence.segment(l.active.id)
 		l.dirty = rec.state == segDirty
 	}
+	l.showTargetLocked()
 	return nil
 }
 

@@ -152,6 +152,7 @@ func (l *lane) freeze(active bool) []*segment {
 	if active && l.active != nil {
 		l.takeRoleLocked()
 		l.active = nil
+		l.showTargetLocked()
 		l.releaseRoleLocked()
 	}
 	var frozen []*segment
