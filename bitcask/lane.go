@@ -65,10 +65,30 @@ type lane struct {
 }
 
 // A laneMutex is held for less than a microsecond, by readers too: they would gain
-// nothing from sharing it, and a sync.RWMutex puts to sleep whoever meets it
-// taken, to be woken behind all goroutines that are ready to run, where a
-// sync.Mutex waits actively first.
+// nothing from sharing it. Whoever meets it taken waits actively for somewhat longer
+// than that. To be put to sleep is to be woken behind all goroutines that are ready to
+// run; a sync.Mutex waits actively only where there are none, and a sync.RWMutex
+// never does.
 type laneMutex struct{ sync.Mutex }
+
+// lockRounds is how often a taken laneMutex is looked at before going to sleep: for a
+// few microseconds.
+const lockRounds = 2000
+
+// Lock waits until nobody else has it.
+func (m *laneMutex) Lock() {
+	if m.TryLock() {
+		return
+	}
+	if manyCPUs {
+		for range lockRounds {
+			if m.TryLock() {
+				return
+			}
+		}
+	}
+	m.Mutex.Lock()
+}
 
 func (m *laneMutex) RLock()   { m.Lock() }
 func (m *laneMutex) RUnlock() { m.Unlock() }
