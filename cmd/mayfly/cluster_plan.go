@@ -75,6 +75,7 @@ type planned struct {
 	FromTime     int64      `json:"from_time"`     // when the new ring begins to count, if its boundary is fixed as planned
 	BalancedTime int64      `json:"balanced_time"` // 0: never, for a bucket keeps timed data for ever
 	Unheard      []string   `json:"unheard"`       // members whose data is not known as they do not answer
+	WaitsFor     []string   `json:"waits_for"`     // of these, those whose promise the change would wait for
 	Plan         *ring.Plan `json:"plan"`
 
 	data ring.Data
@@ -85,10 +86,13 @@ func (p *picture) plan(from int64, acceptLoss bool) (*planned, error) {
 	if len(p.doc.Staged) == 0 {
 		return nil, errors.New("nothing is staged: a node that starts with --join stages its joining, \"mayfly cluster --help\" lists what else can be")
 	}
-	c := &planned{Version: p.doc.Version.String(), Staged: stagedTexts(p.doc), Unheard: []string{}, data: p.data()}
+	c := &planned{Version: p.doc.Version.String(), Staged: stagedTexts(p.doc), Unheard: []string{}, WaitsFor: []string{}, data: p.data()}
 	for _, m := range p.doc.Members {
 		if m.State.Live() && !p.answers(m.ID) {
 			c.Unheard = append(c.Unheard, m.Name)
+			if slices.Contains(p.doc.Promising(), m.ID) {
+				c.WaitsFor = append(c.WaitsFor, m.Name)
+			}
 		}
 	}
 	var err error
@@ -135,6 +139,9 @@ func (c *planned) print(w io.Writer, p *picture) error {
 	}
 	if len(c.Unheard) > 0 {
 		printLine(w, "not counted", "what %s may have: no answer", strings.Join(c.Unheard, ", "))
+	}
+	if len(c.WaitsFor) > 0 {
+		printLine(w, "waits for", "%s: without an answer there is no promise; for whom will not come back, \"mayfly cluster clear\" and stage it with --lost", strings.Join(c.WaitsFor, ", "))
 	}
 	if c.Plan.Loss != nil {
 		printLine(w, "LOST", "%s", lossText(c.Plan.Loss, p))

@@ -446,3 +446,28 @@ func TestClusterSettings(t *testing.T) {
 		{"settings --lead 0s", 1, "cluster settings: settings: lead_seconds is 0, want 1 to 86400"},
 	})
 }
+
+// TestPlanSaysWhoIsWaitedFor: a member that does not answer holds a change up, unless
+// it is staged as lost; one that has not joined yet does if it is staged.
+func TestPlanSaysWhoIsWaitedFor(t *testing.T) {
+	f := newFakeAdmin(t, 3)
+	f.join(4, 4)
+	silent := memberReport{err: errors.New("connection refused")}
+	f.reports[fakeID(3)], f.reports[fakeID(4)] = silent, silent
+	const line = `without an answer there is no promise; for whom will not come back, "mayfly cluster clear" and stage it with --lost`
+	if plan := f.must("plan"); !strings.Contains(plan, "\nwaits for:    n3, n4: "+line) {
+		t.Error(plan)
+	}
+	f.must("clear")
+	f.must("remove", "n3", "--lost")
+	if plan := f.must("plan"); strings.Contains(plan, "waits for") {
+		t.Error(plan)
+	}
+	var out struct {
+		WaitsFor []string `json:"waits_for"`
+		Unheard  []string `json:"unheard"`
+	}
+	if err := json.Unmarshal([]byte(f.must("plan", "--json")), &out); err != nil || len(out.WaitsFor) != 0 || len(out.Unheard) != 2 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}

@@ -49,6 +49,9 @@ func (s *step) commit(c Commit) error {
 // preparesPlan reports whether the pending change is the operator's.
 func (d *Document) preparesPlan() bool { return d.Pending != nil && len(d.Pending.Returning) == 0 }
 
+// Promising returns the members whose promise a change to what is staged needs.
+func (d *Document) Promising() []ring.NodeID { return d.promising(d.Staged) }
+
 // promising returns the members that have to prepare a plan: all that may take
 // part in puts, those apart that it declares lost.
 func (d *Document) promising(staged []Staged) (ids []ring.NodeID) {
