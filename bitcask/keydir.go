@@ -73,12 +73,16 @@ func (k *keydir) find(hash uint32) iter.Seq[location] {
 	}
 }
 
+// full reports whether another entry would take too many homes. A segment of 32 GiB has
+// room for so many that six times that is no int32.
+func (k *keydir) full() bool { return 6*(int64(k.n)+1) > 5*int64(k.homes) }
+
 // insert adds an entry and reports whether the table was made anew for it.
 func (k *keydir) insert(l location) (grown bool) {
 	if l.size8 == 0 || l.size8 > maxSize8 {
 		panic("bitcask: BUG: a record's size does not fit a location")
 	}
-	if (k.n+1)*6 > k.homes*5 {
+	if k.full() {
 		k.grow()
 		grown = true
 	}

@@ -57,6 +57,22 @@ func TestKeydirAgainstMap(t *testing.T) {
 	}
 }
 
+// A table is full at the same share of its homes, however many a segment has room for.
+func TestKeydirFull(t *testing.T) {
+	const most = maxSegmentBytes / 72 // the smallest records
+	for homes := int32(keydirMinHome); ; homes += homes/5 + 1 {
+		last := int32(int64(homes) * 5 / 6)
+		for n, want := range map[int32]bool{0: false, last / 2: false, last - 1: false, last: true} {
+			if k := (keydir{homes: homes, n: n}); k.full() != want {
+				t.Errorf("%d entries of %d homes: full is %t", n, homes, k.full())
+			}
+		}
+		if last > most {
+			return
+		}
+	}
+}
+
 // At no size does an entry cost more than 26 bytes.
 func TestKeydirBytesPerKey(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
