@@ -28,26 +28,11 @@ func (m *minutes) at(minute int64) *MinuteDigest {
 	if n := len(*m); n > 0 && (*m)[n-1].Minute == minute { // what is put is new, mostly
 		return &(*m)[n-1]
 	}
-	i, found := m.search(minute)
+	i, found := slices.BinarySearchFunc(*m, minute, func(d MinuteDigest, minute int64) int { return int(d.Minute - minute) })
 	if !found {
 		*m = slices.Insert(*m, i, MinuteDigest{Minute: minute})
 	}
 	return &(*m)[i]
-}
-
-// take returns the sum of one minute, zero if it is not there, and takes it away.
-func (m *minutes) take(minute int64) MinuteDigest {
-	i, found := m.search(minute)
-	if !found {
-		return MinuteDigest{Minute: minute}
-	}
-	d := (*m)[i]
-	*m = slices.Delete(*m, i, i+1)
-	return d
-}
-
-func (m *minutes) search(minute int64) (i int, found bool) {
-	return slices.BinarySearchFunc(*m, minute, func(d MinuteDigest, minute int64) int { return int(d.Minute - minute) })
 }
 
 func (d *MinuteDigest) add(hash uint64, v object.Version) {

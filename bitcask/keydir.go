@@ -44,14 +44,14 @@ func (k *keydir) home(hash uint32) int { return int(uint64(hash) * uint64(k.home
 
 func (k *keydir) len() int { return int(k.n) }
 
-// sums returns the sum of a minute. It is taken out of the others if it is there, and
-// what was the newest before is put there.
+// sums returns the sum of a minute. What was the newest before is put with the others;
+// of what is the newest now they keep what it was.
 func (k *keydir) sums(minute int64, others *minutes) *MinuteDigest {
 	if k.newest.Minute != minute {
-		if k.newest != (MinuteDigest{}) {
+		if k.n > 0 {
 			*others.at(k.newest.Minute) = k.newest
 		}
-		k.newest = others.take(minute)
+		k.newest = *others.at(minute)
 	}
 	return &k.newest
 }

@@ -73,6 +73,31 @@ func TestKeydirFull(t *testing.T) {
 	}
 }
 
+// Sums are those of all that was added and not removed, whatever minute came when.
+func TestKeydirSums(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, spread := range []int64{1, 2, 70} {
+		seg := &segment{keydir: &keydir{}}
+		if sums := seg.allSums(); len(sums) != 0 {
+			t.Errorf("sums of nothing: %v", sums)
+		}
+		var want minutes
+		for i := range uint64(3000) {
+			minute, v := rng.Int64N(spread), object.Version{TimestampMicros: int64(i)}
+			for _, d := range []*MinuteDigest{seg.keydir.sums(minute, &seg.sums), want.at(minute)} {
+				if d.Count > 0 && i%3 == 0 { // as when a record replaces one
+					d.remove(i, v)
+				}
+				d.add(i/2, v)
+			}
+			seg.keydir.insert(location{uint32(i), 0, 1, 0})
+			if got := seg.allSums(); i%7 == 0 && !slices.Equal(got, want) {
+				t.Fatalf("%d minutes: after %d: %v, want %v", spread, i, got, want)
+			}
+		}
+	}
+}
+
 // At no size does an entry cost more than 26 bytes.
 func TestKeydirBytesPerKey(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))

@@ -29,7 +29,7 @@ type segment struct {
 	allocated int64 // up to where blocks were asked for, by this process; guarded as wantBlocks says
 
 	syncer     segSyncer
-	sums       minutes // when not sealed, those that are not in the keydir; guarded by the lane's mu
+	sums       minutes // when not sealed, without the newest, which the keydir has; guarded by the lane's mu
 	id         segID
 	generation uint32
 	retired    bool // the appender's: nothing more is appended, as the header is damaged or a write failed
@@ -122,7 +122,7 @@ func (s *segment) syncUpTo(d *Disk, upTo uint64) error {
 // the lane's mu, or nothing is appended any more.
 func (s *segment) allSums() minutes {
 	all := slices.Clone(s.sums)
-	if s.keydir != nil && s.keydir.newest != (MinuteDigest{}) {
+	if s.keydir != nil && s.keydir.n > 0 {
 		*all.at(s.keydir.newest.Minute) = s.keydir.newest
 	}
 	return all
