@@ -155,6 +155,7 @@ func (l *lane) closeLocked() {
 		l.toDrop = append(l.toDrop, hintName(name), name)
 	}
 	l.dropped, l.active, l.spare, l.segs, l.found = true, nil, nil, nil, nil
+	l.showTargetLocked()
 	l.changed.Broadcast()
 }
 

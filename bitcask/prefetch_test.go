@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/vfs"
 )
 
@@ -44,4 +45,11 @@ func TestTarget(t *testing.T) {
 	check("sealed", 0)
 	mustPut(t, s, make1(t, events, t0, "another", t0*1e6, nil))
 	check("a put after that", 1)
+	if err := s.RaiseHorizon(events, expiry.Horizon(slotAt(t0).End(testSlot))); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.Expire(t0, 1); err != nil || !done.More {
+		t.Fatalf("%+v, %v: a step should leave some", done, err)
+	}
+	check("expired, and not yet unlinked", 0) // its keydir is not kept
 }
