@@ -202,29 +202,39 @@ func (s *Store) Digests(b Bucket, slot expiry.Slot) ([]MinuteDigest, error) {
 }
 
 func (l *lane) sumsOf(seg *segment) (minutes, error) {
-	l.mu.RLock()
-	if seg.keydir != nil || seg.plain.resident != nil {
-		defer l.mu.RUnlock()
-		return seg.allSums(), nil
+	const tries = 4 // see lookupSealed
+	for range tries {
+		l.mu.RLock()
+		if seg.keydir != nil || seg.plain.resident != nil {
+			defer l.mu.RUnlock()
+			return seg.allSums(), nil
+		}
+		dropped := l.dropped
+		l.mu.RUnlock()
+		if dropped {
+			return nil, ErrExpired
+		}
+		hint := seg.sealed.Load()
+		m, err := l.store.disk.readMinutes(hint)
+		if err == nil {
+			return m, nil
+		}
+		if err == errGone {
+			continue
+		}
+		if err := l.hintFailed(seg, hint, err); err != nil {
+			return nil, err
+		}
 	}
-	l.mu.RUnlock()
-	hint := seg.sealed.Load()
-	f, err := l.store.disk.handles.acquire(&hint.file)
-	if unreadable(err) {
-		return nil, l.hintFailed(seg, hint, err)
-	}
+	return nil, object.Errorf(object.CodeDisk, object.NotDone, "%s cannot be read", l.store.disk.fs.Path(hintName(seg.data.name)))
+}
+
+func (d *Disk) readMinutes(hint *sealedHint) (minutes, error) {
+	f, err := d.handles.acquire(&hint.file)
 	if err != nil {
-		return nil, readError(l.store.disk, place{seg: seg}, err)
-	}
-	m, err := readHintMinutes(f, &hint.hintHeader)
-	l.store.disk.handles.release(&hint.file)
-	if err == nil {
-		return m, nil
-	}
-	if err := l.hintFailed(seg, hint, err); err != nil {
 		return nil, err
 	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return seg.allSums(), nil
+	defer d.handles.release(&hint.file)
+	header := hint.hintHeader // the footer sets some of it
+	return readHintMinutes(f, &header)
 }
