@@ -62,7 +62,7 @@ func (l *lane) appendOp(op *putOp) error {
 const spinRounds = 3000
 
 // manyCPUs: somebody else can be at work while one waits actively.
-var manyCPUs = runtime.NumCPU() > 1
+var manyCPUs = min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) > 1
 
 // spinLocked waits a few microseconds for the role to become free. One put at a
 // time does so, instead of going to sleep: to be woken costs more than a small
