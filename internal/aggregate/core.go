@@ -59,7 +59,7 @@ type core struct {
 	pauseUntil time.Time
 
 	stopping   bool
-	lastSecond int64 // epoch; what came later than this stop is not taken in
+	lastSecond int64 // epoch of the goodbye: nothing of a later second bears the writer's name
 	goodbyes   bool  // queued
 	abandoned  bool
 
@@ -138,8 +138,9 @@ func (c *core) ready(now time.Time) bool { return c.dcs[0].standing.Holds(now.Un
 // stop ends taking events in: what was collected is sealed, all seconds are
 // closed. The rest goes on until idle.
 func (c *core) stop(now time.Time) {
-	c.stopping, c.lastSecond = true, now.Unix()
+	c.stopping = true
 	c.sealIf(now, func(*group) bool { return true })
+	c.lastSecond = c.lastNamed(now.Unix())
 	c.ops.removeIf(func(o *op) bool { return o.kind == opHello })
 	c.closeThrough(now, c.lastSecond)
 	for _, s := range c.seconds {

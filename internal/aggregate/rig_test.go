@@ -257,6 +257,7 @@ func (s *modelStore) append(now time.Time, key event.IndexKey, delta index.Row) 
 		s.heard[key.DC] = append(s.heard[key.DC], heard{key.Epoch, now.Unix()})
 	} else if d.Goodbye {
 		s.heard[key.DC] = nil
+		s.left(key, d.Writer)
 	}
 	s.merge(key, delta)
 	return nil
@@ -269,6 +270,17 @@ func (s *modelStore) promised(at event.IndexKey) {
 		return h.row < at.Epoch && h.row >= at.Epoch-index.ExpectedSeconds && h.at < at.Epoch
 	}) {
 		s.broken = append(s.broken, fmt.Sprintf("%v has a blob of a writer that nobody expects", at))
+	}
+}
+
+// left notes a broken promise if a goodbye hides blobs from readers: of seconds
+// after it they wait for nobody.
+func (s *modelStore) left(at event.IndexKey, w index.Writer) {
+	for e := at.Epoch + 1; e <= at.Epoch+index.ExpectedSeconds; e++ {
+		row := s.rows[event.IndexKey{Epoch: e, DC: at.DC}]
+		if section := row.Section(w); section != nil && len(section.Entries) > 0 {
+			s.broken = append(s.broken, fmt.Sprintf("the goodbye in %v hides blobs of second +%d", at, e-epoch0))
+		}
 	}
 }
 

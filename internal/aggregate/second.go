@@ -176,6 +176,22 @@ func (c *core) giveUpFinals(now time.Time) {
 	})
 }
 
+// lastNamed returns the second of the goodbye of a core that stops in second now:
+// blobs of seconds ahead of it may bear the writer's name, and nobody would wait
+// for them if the goodbye came before.
+func (c *core) lastNamed(now int64) int64 {
+	last := now
+	if c.closed <= c.limits.LastAdmissible(now) { // ahead if the clock was set back
+		last = max(last, c.closed)
+	}
+	for _, s := range c.seconds {
+		if s.dc.standing.Holds(s.epoch) {
+			last = max(last, s.epoch)
+		}
+	}
+	return last
+}
+
 // sayGoodbye queues the goodbyes of a stopping core when all else is done.
 func (c *core) sayGoodbye() {
 	if !c.stopping || c.goodbyes || c.underWay() || c.ops.len() > 0 {
