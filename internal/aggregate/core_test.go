@@ -173,7 +173,8 @@ func TestForeignDCs(t *testing.T) {
 }
 
 // TestHelloNamesWhomItSucceeds also shows that a hello goes to the second it is
-// sent in, however often it had to be tried, and when Ready may be told.
+// sent in, or the next one if that is near, however often it had to be tried, and
+// when Ready may be told.
 func TestHelloNamesWhomItSucceeds(t *testing.T) {
 	before := []index.Writer{{Name: "agg-1", Incarnation: 9}, {Name: "agg-1", Incarnation: 7}, {Name: "agg-1", Incarnation: 9}}
 	o := testOptions()
@@ -397,5 +398,102 @@ func TestBackAfterGoodbye(t *testing.T) {
 	}
 	if len(r.c.left) != 0 {
 		t.Errorf("it remembers %v for ever", r.c.left)
+	}
+}
+
+// TestHelloAtTheEndOfASecond: one that is on its way when the next second begins
+// makes nobody wait for a writer that gives no name in that.
+func TestHelloAtTheEndOfASecond(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(1900 * ms)
+	r.send(envelopeOf(0, "us", "A", "a", 1))
+	hello := r.c.takeOp(r.now)
+	if err := r.store.append(r.now, hello.key, hello.delta); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(150 * ms)
+	r.c.opDone(r.now, hello, nil)
+	r.at(7 * time.Second)
+	for e := int64(second1); e < epoch0+6; e++ {
+		if v := r.store.verdict(e, "us"); v.State == index.Incomplete || v.State != index.Complete && e >= epoch0+3 {
+			t.Errorf("+%d is %v", e-epoch0, v)
+		}
+	}
+	if got := r.counters.Hellos.Load(); got != 2 {
+		t.Errorf("%d hellos, want one to each dc", got)
+	}
+}
+
+// TestNoHelloToADCThatWasLeft: not even one that was under way then and failed.
+func TestNoHelloToADCThatWasLeft(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(1000 * ms)
+	down := errors.New("down")
+	r.store.failIndex = func(key event.IndexKey, _ index.Section) error {
+		if key.DC == "us" {
+			return down
+		}
+		return nil
+	}
+	r.send(envelopeOf(0, "us", "A", "a", 1))
+	r.at((time.Duration(idleDCSeconds) - 2) * time.Second)
+	var hello *op
+	for hello == nil || hello.kind != opHello {
+		r.now = r.now.Add(100 * ms)
+		r.c.tick(r.now)
+		for hello = r.c.takeOp(r.now); hello != nil && hello.kind != opHello; hello = r.c.takeOp(r.now) {
+			r.c.opDone(r.now, hello, nil)
+		}
+	}
+	for len(r.c.dcs) > 1 {
+		r.now = r.now.Add(100 * ms)
+		r.c.tick(r.now)
+	}
+	r.c.opDone(r.now, hello, down)
+	r.store.failIndex = nil
+	r.at((time.Duration(idleDCSeconds) + 30) * time.Second)
+	for key, row := range r.store.rows {
+		if s := row.Sections[0]; key.DC == "us" && s.Hello {
+			t.Errorf("a hello in %v", key)
+		}
+	}
+}
+
+// TestNoHelloWhileTheClockIsBehind: after the clock was set back, seconds come that
+// are closed already. They get no final, so nobody should wait for one.
+func TestNoHelloWhileTheClockIsBehind(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(5 * time.Second)
+	r.now = r.now.Add(-100 * time.Second) // before it began: nobody has heard of it there
+	hellos := r.counters.Hellos.Load()
+	for s := -94; s < 3; s++ {
+		r.at(time.Duration(s) * time.Second)
+		r.send(envelope(0, 1))
+	}
+	if got := r.counters.Hellos.Load(); got != hellos {
+		t.Errorf("%d hellos before seconds that get no finals", got-hellos)
+	}
+	r.at(20 * time.Second)
+	for e := int64(epoch0 + 1); e < epoch0+18; e++ {
+		if v := r.store.verdict(e, "eu"); v.State != index.Complete {
+			t.Errorf("+%d is %v", e-epoch0, v)
+		}
+	}
+}
+
+// TestGoodbyeAfterHello: who stops, or leaves a dc, right after a hello is expected
+// no more, however far ahead that one stands.
+func TestGoodbyeAfterHello(t *testing.T) {
+	r := newRig(t, nil)
+	r.at(1900 * ms)
+	r.send(envelopeOf(0, "us", "A", "a", 1))
+	r.work()
+	r.stop()
+	for e := int64(epoch0 + 3); e < epoch0+20; e++ {
+		for _, dc := range []string{"eu", "us"} {
+			if v := r.store.verdict(e, dc); v.State == index.Incomplete {
+				t.Errorf("+%d of %s is %v", e-epoch0, dc, v)
+			}
+		}
 	}
 }

@@ -16,7 +16,8 @@ type dc struct {
 	name      string
 	lastEvent int64 // second of the clock in which an event of it came last
 	standing  index.Standing
-	greeting  bool // a hello waits or is under way
+	greeting  bool  // a hello waits or is under way
+	greeted   int64 // the second of the last hello that was sent
 }
 
 // A second is what the final of one second of one dc waits for.
@@ -46,6 +47,15 @@ func (c *core) dcOf(name []byte) (*dc, bool) {
 	return c.addDC(string(name)), true
 }
 
+// dcNamed returns the dc of that name, nil if it was left.
+func (c *core) dcNamed(name string) *dc {
+	i := slices.IndexFunc(c.dcs, func(d *dc) bool { return d.name == name })
+	if i < 0 {
+		return nil
+	}
+	return c.dcs[i]
+}
+
 func (c *core) addDC(name string) *dc {
 	d := &dc{name: name}
 	if at, ok := c.left[name]; ok {
@@ -59,14 +69,27 @@ func (c *core) addDC(name string) *dc {
 // greet says hello to a dc.
 func (c *core) greet(d *dc) {
 	d.greeting = true
-	c.ops.push(c.newOp(opHello, 0, d.name)) // its second is the one it is sent in
+	c.ops.push(c.newOp(opHello, 0, d.name)) // its second is that of helloSecond when it is sent
 }
 
+// helloLead is how long a hello may take. Readers expect its writer from the second
+// after its row on, for nothing if that has begun when the answer comes: then there
+// is no name and no final in it.
+const helloLead = 250 * time.Millisecond
+
+// helloSecond is in whose row a hello goes that is sent now.
+func helloSecond(now time.Time) int64 { return now.Add(helloLead).Unix() }
+
 // greetAgain says hello where nobody will expect this writer in the next second:
-// too little of what it said was acknowledged of late, as in an outage.
+// too little of what it said was acknowledged of late, as in an outage. While
+// seconds come that are closed, because the clock was set back, it stays silent.
 func (c *core) greetAgain(now time.Time) {
+	at := helloSecond(now)
+	if c.stopping || at < c.closed {
+		return
+	}
 	for _, d := range c.dcs {
-		if !c.stopping && !d.greeting && d.standing.Lapses(now.Unix()) {
+		if !d.greeting && d.standing.Lapses(at) {
 			c.greet(d)
 		}
 	}
@@ -81,8 +104,9 @@ func (c *core) leaveDCs(now, last int64) {
 			return false
 		}
 		c.ops.removeIf(func(o *op) bool { return o.kind == opHello && o.key.DC == d.name })
-		c.ops.push(c.newOp(opGoodbye, last, d.name))
-		c.left[d.name] = last
+		at := c.later(now, last, d.greeted)
+		c.ops.push(c.newOp(opGoodbye, at, d.name))
+		c.left[d.name] = at
 		return true
 	})
 }
@@ -178,18 +202,27 @@ func (c *core) giveUpFinals(now time.Time) {
 
 // lastNamed returns the second of the goodbye of a core that stops in second now:
 // blobs of seconds ahead of it may bear the writer's name, and nobody would wait
-// for them if the goodbye came before.
+// for them if the goodbye came before; nor does it end what a hello after it says.
 func (c *core) lastNamed(now int64) int64 {
-	last := now
-	if c.closed <= c.limits.LastAdmissible(now) { // ahead if the clock was set back
-		last = max(last, c.closed)
-	}
+	last := c.later(now, now, c.closed)
 	for _, s := range c.seconds {
 		if s.dc.standing.Holds(s.epoch) {
-			last = max(last, s.epoch)
+			last = c.later(now, last, s.epoch)
 		}
 	}
+	for _, d := range c.dcs {
+		last = c.later(now, last, d.greeted)
+	}
 	return last
+}
+
+// later returns the later of two seconds, but last if the other one is so far ahead
+// of now, where a clock that was set back may have left it, that owners refuse it.
+func (c *core) later(now, last, other int64) int64 {
+	if other > c.limits.LastAdmissible(now) {
+		return last
+	}
+	return max(last, other)
 }
 
 // sayGoodbye queues the goodbyes of a stopping core when all else is done.

@@ -115,7 +115,10 @@ func (c *core) takeOp(now time.Time) *op {
 		return nil
 	}
 	if o.kind == opHello {
-		o.key.Epoch = now.Unix()
+		o.key.Epoch = helloSecond(now)
+		if d := c.dcNamed(o.key.DC); d != nil {
+			d.greeted = o.key.Epoch
+		}
 	}
 	c.inFlight++
 	return o
@@ -128,7 +131,7 @@ func (c *core) opDone(now time.Time, o *op, err error) {
 	case err == nil:
 		c.failures = 0
 		c.opAcknowledged(now, o)
-	case c.abandoned || c.stopping && o.kind == opHello:
+	case c.abandoned || o.kind == opHello && (c.stopping || c.dcNamed(o.key.DC) == nil):
 	case permanent(err) && o.kind == opFinal:
 		c.counters.FinalsMissed.Add(1)
 	case permanent(err) && o.kind == opGoodbye:
@@ -153,11 +156,9 @@ func (c *core) opAcknowledged(now time.Time, o *op) {
 		c.counters.Goodbyes.Add(1)
 		return
 	}
-	for _, d := range c.dcs {
-		if d.name == o.key.DC {
-			d.standing.Acknowledged(o.key.Epoch, now.Unix())
-			d.greeting = d.greeting && o.kind != opHello
-		}
+	if d := c.dcNamed(o.key.DC); d != nil {
+		d.standing.Acknowledged(o.key.Epoch, now.Unix())
+		d.greeting = d.greeting && o.kind != opHello
 	}
 	c.greetAgain(now)
 }
