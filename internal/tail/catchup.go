@@ -24,9 +24,14 @@ type catchup struct {
 
 // A past is what one row of the past says to the watermarks after it.
 type past struct {
-	presence      index.Presence
-	certain, gone bool // gone: it has expired, nothing can be known of it any more
+	presence  index.Presence
+	certainAt int64 // when the read was begun, milliseconds since the Unix epoch; 0: it was not certain
+	gone      bool  // it has expired, nothing can be known of it any more
 }
+
+// certain reports whether the row tells for certain who is expected in a second:
+// it was read when that was over, see [index.Expected].
+func (p *past) certain(second int64) bool { return p.certainAt >= (second+1)*1000 }
 
 // An answer is what a read of a row gave.
 type answer struct {
@@ -51,7 +56,7 @@ func (c *catchup) begin(nowMillis, second int64, dcs []string) (keys []event.Ind
 	for _, dc := range dcs {
 		for s := max(second-index.ExpectedSeconds, 1); s < second; s++ {
 			key := event.IndexKey{Epoch: s, DC: dc}
-			if p := c.known[key]; !p.certain && !p.gone {
+			if p := c.known[key]; !p.certain(second) && !p.gone {
 				keys = append(keys, key)
 			}
 		}
@@ -64,8 +69,11 @@ func (c *catchup) begin(nowMillis, second int64, dcs []string) (keys []event.Ind
 // certain.
 func (c *catchup) answered(key event.IndexKey, row index.Row, certain bool) {
 	if key.Epoch < c.second {
-		certain = certain && c.startedMillis >= (c.second+1)*1000 // see index.Expected
-		c.known[key] = past{presence: index.PresenceOf(row), certain: certain}
+		p := past{presence: index.PresenceOf(row)}
+		if certain {
+			p.certainAt = c.startedMillis
+		}
+		c.known[key] = p
 		return
 	}
 	c.rows[key] = answer{row, certain}
@@ -97,7 +105,7 @@ func (c *catchup) conclude(f *feed) (backlog []waiting, finished bool) {
 		}
 		finished = finished && settled
 		if finished {
-			c.known[key] = past{presence: index.PresenceOf(a.row), certain: true}
+			c.known[key] = past{presence: index.PresenceOf(a.row), certainAt: c.startedMillis}
 		}
 	}
 	c.rows = nil
@@ -122,8 +130,8 @@ func (c *catchup) judge(key event.IndexKey, a answer) (m *mark, settled bool) {
 	presences := make([]index.Presence, 0, index.ExpectedSeconds)
 	for s := max(key.Epoch-index.ExpectedSeconds, 1); s < key.Epoch; s++ {
 		p := c.known[event.IndexKey{Epoch: s, DC: key.DC}]
-		certain = certain && p.certain
-		settled = settled && (p.certain || p.gone)
+		certain = certain && p.certain(key.Epoch)
+		settled = settled && (p.certain(key.Epoch) || p.gone)
 		presences = append(presences, p.presence)
 	}
 	expected := index.Expected(presences...)

@@ -198,7 +198,7 @@ func TestCatchupUnexpectedFinal(t *testing.T) {
 		c := newCatchup(&cfg)
 		c.startedMillis = second*1000 + ageMillis
 		for s := int64(second - index.ExpectedSeconds); s < second; s++ {
-			c.known[event.IndexKey{Epoch: s, DC: "ams"}] = past{certain: true}
+			c.known[event.IndexKey{Epoch: s, DC: "ams"}] = past{certainAt: c.startedMillis}
 		}
 		m, settled := c.judge(key, answer{row: final, certain: true})
 		if got := m != nil && m.verdict.State == index.Complete; got != complete || !settled {
@@ -514,4 +514,20 @@ func TestRing(t *testing.T) {
 			},
 		})
 	})
+}
+
+// What a reader that is behind has read of the past for one second need not tell who
+// is expected in the next one: that was not over yet.
+func TestCatchupReadsThePastAgain(t *testing.T) {
+	const second = 1_000_000
+	for readAfterMillis, again := range map[int64]bool{1000: true, 1999: true, 2000: false} {
+		c := newCatchup(new(DefaultConfig()))
+		for _, k := range c.begin(second*1000+readAfterMillis, second, []string{"ams"}) {
+			c.answered(k, index.Row{}, true)
+		}
+		keys := c.begin((second+30)*1000, second+1, []string{"ams"})
+		if got := slices.Contains(keys, event.IndexKey{Epoch: second - 1, DC: "ams"}); got != again {
+			t.Errorf("read %d ms after the second before began, again %t, want %t", readAfterMillis, got, again)
+		}
+	}
 }
