@@ -24,7 +24,9 @@ type duty struct {
 }
 
 // reportAgain is after how long a duty that was brought to agreement is reported
-// again, if it is still there.
+// again, if it is still there; and the longest pause after a report that failed. That
+// may be because of what was changed meanwhile, and then everything is compared again:
+// old nodes wait for it.
 const reportAgain = 10 * time.Second
 
 // maxReported bounds how many are brought to agreement at once.
@@ -202,7 +204,7 @@ func (m *Merger) reportDone(ctx context.Context) (reported, waits bool) {
 				d.done, d.under, d.merged = false, ring.Version{}, make(map[Lane]bool)
 			}
 		}
-		wait := min(max(retryLeast, 2*m.report.wait), retryMost)
+		wait := min(max(retryLeast, 2*m.report.wait), reportAgain)
 		m.report = retry{now.Add(wait), wait}
 		m.cfg.Log.Warn("what this node has taken over could not be brought to agreement; it is tried again", "completions", len(done), "error", err)
 		return false, true

@@ -429,6 +429,42 @@ func TestTakingOverAgain(t *testing.T) {
 	}
 }
 
+// TestReportedSoon: after an hour without a majority what is complete is told within
+// seconds, though it must be compared again first.
+func TestReportedSoon(t *testing.T) {
+	w := newDutyWorld(t, 4)
+	w.fill("all", 0, 1, 2)
+	w.leave(0, ring.Leaving, 3)
+	complete, calls, majority := w.completed, 0, false
+	w.completed = func(under ring.Version, done []ring.Completion) error {
+		calls++
+		switch {
+		case !majority:
+			return errors.New("no majority")
+		case calls > 0:
+			calls = -1000
+			return object.Errorf(object.CodeWrongOwner, object.NotDone, "compare again")
+		}
+		return complete(under, done)
+	}
+	m := w.merger(3)
+	for range 3600 {
+		m.Round(t.Context())
+		w.now = w.now.Add(time.Second)
+	}
+	if calls < 300 {
+		t.Errorf("%d reports in an hour", calls)
+	}
+	majority = true
+	for range 30 {
+		m.Round(t.Context())
+		w.now = w.now.Add(time.Second)
+	}
+	if left := w.history.Duties(w.nodes[3].id); len(left) != 0 {
+		t.Errorf("half a minute later it still has to say that it has %v", left)
+	}
+}
+
 // TestTrimKeepsWhatIsMerged: as slots expire and are trimmed, the rest goes on.
 func TestTrimKeepsWhatIsMerged(t *testing.T) {
 	w := newDutyWorld(t, 4)
