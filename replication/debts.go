@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -135,9 +136,12 @@ func (m *Merger) payKeys(ctx context.Context, h *ring.History, d Debt, lane Lane
 
 // payKey gives one object, as each owner has it: versions decide. One that
 // cannot be asked may have more than the others, unless one of them is this node,
-// which is owed nothing there itself.
+// which is owed nothing there itself. Whose copy is damaged has nothing to give; it
+// is owed one itself, if another node could give it.
 func (m *Merger) payKey(ctx context.Context, h *ring.History, debtor ring.NodeID, sources []ring.NodeID, lane Lane, key string) error {
 	var fault error
+	var damaged []ring.NodeID
+	given := false
 	for _, id := range sources {
 		err := m.hand(ctx, id, debtor, lane, key)
 		code := object.Code(0)
@@ -150,14 +154,26 @@ func (m *Merger) payKey(ctx context.Context, h *ring.History, debtor ring.NodeID
 		case code == object.CodeAbsent:
 		case code == object.CodeConflict: // a value that loses its key must be kept first
 			return m.payLane(ctx, h, debtor, lane)
+		case errors.Is(err, errDamagedThere):
+			damaged = append(damaged, id)
 		case err != nil:
 			fault = err
 		case id == m.cfg.Self && !m.cfg.Owed.owes(placeOf(id, lane)):
 			return nil
+		default:
+			given = true
+		}
+	}
+	if given {
+		for _, id := range damaged {
+			m.cfg.Owed.Add(placeOf(id, lane), []byte(key))
 		}
 	}
 	return fault
 }
+
+// errDamagedThere: the value of what a node has is not what was put.
+var errDamagedThere = errors.New("the copy is damaged where it is stored")
 
 // hand fetches an object from one node and gives it to another.
 func (m *Merger) hand(ctx context.Context, from, to ring.NodeID, lane Lane, key string) error {
@@ -173,7 +189,7 @@ func (m *Merger) hand(ctx context.Context, from, to ring.NodeID, lane Lane, key 
 	}
 	defer rec.Release()
 	if err := rec.Verify(); err != nil {
-		return object.Errorf(object.CodeCorrupt, object.NotDone, "%w", err)
+		return object.Errorf(object.CodeCorrupt, object.NotDone, "%w: %v", errDamagedThere, err)
 	}
 	err = debtor.Repair(ctx, lane, rec, object.Version{})
 	if err == nil {

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -75,6 +76,55 @@ func TestDebtOfTheLocalReplica(t *testing.T) {
 	w.merger(0).Round(t.Context())
 	w.same("the local one", 0, 1)
 	w.same("the other one is not paid with the old version", 2, 1)
+}
+
+// TestDebtWithADamagedCopy: a copy that is damaged where it is stored keeps no debt
+// from being paid; whoever has it is given a whole one.
+func TestDebtWithADamagedCopy(t *testing.T) {
+	for damaged := range 2 {
+		w := newSyncWorld(t)
+		rec := w.record("notes", "one", "the value", 5000)
+		w.put(rec, 0, 1)
+		w.put(w.record("notes", "two", "the next in turn", 5000), 0, 1)
+		lane := laneOfRecord(&rec)
+		raw := bytes.Clone(w.nodes[damaged].lanes[lane]["one"])
+		raw[len(raw)-1] ^= 1
+		w.nodes[damaged].lanes[lane]["one"] = raw
+		w.owed.Add(placeOf(w.nodes[2].id, lane), rec.Key)
+		w.owed.Add(placeOf(w.nodes[2].id, lane), []byte("two"))
+		m := w.merger(2)
+		for range 2 {
+			m.Round(t.Context())
+			w.now = w.now.Add(time.Minute)
+		}
+		if st := w.owed.Stats(); st.Places != 0 {
+			t.Errorf("node %d has it damaged: still owed %+v", damaged, st)
+		}
+		for i, n := range w.nodes {
+			for _, key := range []string{"one", "two"} {
+				if raw := n.lanes[lane][key]; raw == nil || parse(t, raw).Verify() != nil {
+					t.Errorf("node %d has it damaged: node %d has not got %q whole", damaged, i, key)
+				}
+			}
+		}
+	}
+}
+
+// TestDebtDamagedEverywhere: what nobody has whole cannot be given, and is not owed
+// for ever.
+func TestDebtDamagedEverywhere(t *testing.T) {
+	w := newSyncWorld(t)
+	rec := w.record("notes", "one", "the value", 5000)
+	w.put(rec, 1)
+	lane := laneOfRecord(&rec)
+	raw := bytes.Clone(w.nodes[1].lanes[lane]["one"])
+	raw[len(raw)-1] ^= 1
+	w.nodes[1].lanes[lane]["one"] = raw
+	w.owed.Add(placeOf(w.nodes[2].id, lane), rec.Key)
+	w.merger(0).Round(t.Context())
+	if st := w.owed.Stats(); st.Places != 0 {
+		t.Errorf("still owed: %+v", st)
+	}
 }
 
 // TestDebtOfAnotherValue: whoever has another value of a write-once key, lesser or

@@ -127,7 +127,7 @@ func (n *syncNode) store(lane Lane, rec *object.Record) {
 		keys[key] = index.AppendRow(nil, index.Merge(storedRow(n.world.t, keys[key]), storedRow(n.world.t, rec.Value())))
 		return
 	}
-	if old := keys[key]; old == nil || parse(n.world.t, old).Version().Compare(rec.Version()) < 0 {
+	if old := keys[key]; old == nil || parse(n.world.t, old).Version().Compare(rec.Version()) < 0 || parse(n.world.t, old).Verify() != nil {
 		keys[key] = bytes.Clone(rec.Raw())
 	}
 }

@@ -391,6 +391,24 @@ func (s *fakeStore) Page(b bitcask.Bucket, slot expiry.Slot, now int64, from uin
 	return bitcask.PageEnd, nil
 }
 
+func (s *fakeStore) Recheck(bb bitcask.Bucket, _ uint64, epoch, _ int64, key []byte) (setAside int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.bucketLocked(bb)
+	b.records = slices.DeleteFunc(b.records, func(r *fakeRecord) bool {
+		rec, err := object.ParseRecord(r.raw)
+		bad := bytes.Equal(r.Key, key) && (err != nil || rec.Verify() != nil)
+		if bad {
+			setAside++
+		}
+		return bad
+	})
+	if setAside > 0 {
+		s.doubts = append(s.doubts, bitcask.Doubt{Bucket: b.ID, Slot: s.slotOf(b, epoch), Reason: bitcask.ReasonDamage})
+	}
+	return setAside, s.failLocked("recheck", key)
+}
+
 func (s *fakeStore) Sync(_ bitcask.Bucket, slot expiry.Slot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

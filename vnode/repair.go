@@ -22,6 +22,10 @@ import (
 // its key there, since the caller has seen to it that the value is kept. Any
 // other value is a CodeConflict.
 //
+// What is here already is read and verified, as who gives it may have found that it
+// cannot be used: a damaged value is set aside, its slot doubted, and the record
+// stored anew.
+//
 // It returns when the record is as durable as its bucket's sync policy asks; see
 // [Vnode.Sync]. CodeExpired says that nobody needs it any more.
 func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over object.Version) (Ack, error) {
@@ -39,9 +43,20 @@ func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over objec
 	if rec.Kind == object.Delta {
 		return v.repairRow(r, hash, epoch, now, rec)
 	}
-	ack, err := v.putBy(r, hash, epoch, now, rec, func(writeOnce bool, old, next *object.Header) (bitcask.Action, conflict) {
+	byRepair := func(writeOnce bool, old, next *object.Header) (bitcask.Action, conflict) {
 		return decideRepair(writeOnce, over, old, next)
-	})
+	}
+	ack, err := v.putBy(r, hash, epoch, now, rec, byRepair)
+	if err == nil && ack == Known {
+		var damaged int
+		if damaged, err = v.store.Recheck(r.engine, hash, epoch, now.Unix(), rec.Key); err != nil {
+			v.set.counters.failed.Add(1)
+			return 0, err
+		}
+		if damaged > 0 {
+			ack, err = v.putBy(r, hash, epoch, now, rec, byRepair)
+		}
+	}
 	if err == nil && ack == Stored {
 		v.set.counters.repaired.Add(1)
 	}

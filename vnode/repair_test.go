@@ -1,10 +1,13 @@
 package vnode
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/internal/index"
 	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -105,6 +109,79 @@ func TestRepair(t *testing.T) {
 			t.Errorf("%d repaired", s.Repaired)
 		}
 	})
+}
+
+// TestRepairOfDamage: a record whose value was damaged where it lies is stored anew
+// when another replica gives it, and its slot is doubted; it stays so.
+func TestRepairOfDamage(t *testing.T) {
+	for _, name := range []string{bucket.Events, "plain"} {
+		n := newNode(t, 0, func(ttl func(uint64) int64) system { return newEngine(t, vfs.NewMem(), ttl) })
+		rec := recordOf(t, object.Value, name, noonKey, "a value that is found by its bytes", n.now)
+		n.want("it is put", n.repair(rec, object.Version{}), "stored")
+		n.damage([]byte("found by its bytes"))
+		v, hash := n.vnodeOf(name, noonKey)
+		a, err := v.Get(n.now, Ref{Type: rec.Type, Bucket: rec.Bucket, Key: rec.Key, Hash: hash})
+		if err != nil || a.State != Found || a.Record.Verify() == nil || !a.Complete {
+			t.Fatalf("%s: before it is known: %v, complete %v, %v", name, a.State, a.Complete, err)
+		}
+		a.Release()
+		n.want("it is given again", n.repair(rec, object.Version{}), "stored")
+		n.want("it is whole", n.get(name, noonKey), "a value that is found by its bytes")
+		if v, _ := n.vnodeOf(name, noonKey); len(v.Doubts()) != 1 {
+			t.Errorf("%s: doubts %+v, want one", name, v.Doubts())
+		}
+		n.want("and again", n.repair(rec, object.Version{}), "known")
+		n.restart()
+		n.want("it stays whole", n.get(name, noonKey), "a value that is found by its bytes")
+	}
+}
+
+// damage flips a bit of the one place where text is on the disk, whose node is
+// stopped meanwhile.
+func (n *node) damage(text []byte) {
+	n.t.Helper()
+	e := n.sys.(*engine)
+	e.shut()
+	found := 0
+	var look func(dir string)
+	look = func(dir string) {
+		entries, err := e.fs.ReadDir(dir)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		for _, entry := range entries {
+			name := path.Join(dir, entry.Name)
+			if entry.IsDir {
+				look(name)
+				continue
+			}
+			if !strings.HasSuffix(name, ".seg") {
+				continue
+			}
+			f, err := e.fs.OpenReadWrite(name)
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			size, err := f.Size()
+			all := make([]byte, size)
+			if err == nil {
+				_, err = f.ReadAt(all, 0)
+			}
+			if at := bytes.Index(all, text); err == nil && at >= 0 {
+				found++
+				_, err = f.WritevAt([][]byte{{all[at] ^ 1}}, int64(at))
+			}
+			if err := errors.Join(err, f.Close()); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}
+	look(".")
+	if found != 1 {
+		n.t.Fatalf("%q is in %d files", text, found)
+	}
+	e.open()
+	n.open()
 }
 
 // TestRepairRow: a row takes what it lacks, as one record, although its second is
