@@ -12,10 +12,16 @@ import (
 // is newer another replica may have lost as well.
 const restSeconds = 15
 
-// oldFile returns the name of a file of a slot that ended a while ago, or "".
-func (f *faults) oldFile(fsys *vfs.Mem) string {
+// A slotFile is a file of a slot.
+type slotFile struct {
+	name string
+	slot int64
+}
+
+// oldFile returns a file of a slot that ended a while ago, or none.
+func (f *faults) oldFile(fsys *vfs.Mem) (none slotFile) {
 	now := f.s.timeAt(f.s.now).Unix()
-	var old []string
+	var old []slotFile
 	eachFile(fsys, ".", func(name string) {
 		stem, _, ok := strings.Cut(path.Base(name), "-")
 		slot, err := strconv.ParseInt(stem, 10, 64)
@@ -23,14 +29,17 @@ func (f *faults) oldFile(fsys *vfs.Mem) string {
 			return
 		}
 		if (slot+1)*slotSeconds+restSeconds < now {
-			old = append(old, name)
+			old = append(old, slotFile{name, slot})
 		}
 	})
 	if len(old) == 0 {
-		return ""
+		return none
 	}
 	return old[f.s.rng.IntN(len(old))]
 }
+
+// mayHaveDamaged reports whether a bit has flipped in a node's files of a slot.
+func (f *faults) mayHaveDamaged(n *node, slot int64) bool { return n == f.bad && f.flipped[slot] }
 
 func eachFile(fsys *vfs.Mem, dir string, f func(name string)) {
 	entries, err := fsys.ReadDir(dir)

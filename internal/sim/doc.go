@@ -59,7 +59,9 @@
 //	complete  a replica that calls itself complete has what it acknowledged; when all
 //	          is healed, every replica becomes so
 //	places    when all is healed, w of those who own it now have what was acknowledged,
-//	          on their disks, whoever had it before
+//	          on their disks, whoever had it before; a copy counts until its node has to
+//	          know that it is damaged
+//	paid      when all is healed and was read, no node owes another one a copy any more
 //	moved     no timed data is with a node that never owned it: rings move nothing
 //	prepare   a ring is fixed only when all members have promised it, durably, and none
 //	          has admitted anything past its beginning

@@ -11,9 +11,11 @@ type faults struct {
 	safeAt time.Duration // from then on another one may
 	bad    *node         // the one whose files may be damaged
 	wiped  *node         // the one that lost everything, until others have all it had
+
+	flipped map[int64]bool // slots in whose files, of bad, bits have flipped
 }
 
-func (f *faults) init(s *Sim) { f.s = s }
+func (f *faults) init(s *Sim) { f.s, f.flipped = s, map[int64]bool{} }
 
 // start arranges for faults until end.
 func (f *faults) start(end time.Duration) {
@@ -331,11 +333,11 @@ func (f *faults) damage() {
 	if !n.up || !f.mayLose(n) || s.anyInDoubtBut(n) {
 		return
 	}
-	name := f.oldFile(n.fs)
-	if name == "" {
+	old := f.oldFile(n.fs)
+	if old.name == "" {
 		return
 	}
-	file, err := n.fs.OpenReadWrite(name)
+	file, err := n.fs.OpenReadWrite(old.name)
 	if err != nil {
 		return
 	}
@@ -351,6 +353,7 @@ func (f *faults) damage() {
 	b[0] ^= 1 << s.rng.IntN(8)
 	f.note(n, "bit flipped")
 	f.loses(n, 0)
+	f.flipped[old.slot] = true
 	if _, err := file.WritevAt([][]byte{b[:]}, at); err != nil {
 		return
 	}

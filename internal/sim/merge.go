@@ -146,6 +146,16 @@ func (n *node) doubts() (doubts int) {
 	return doubts
 }
 
+// owing tells of one node that owes copies, "" if none does.
+func (s *Sim) owing() string {
+	for _, n := range s.upNodes() {
+		if o := n.coord.Owed().Stats(); o.Places+o.Nodes > 0 {
+			return fmt.Sprintf("node %d owes %d keys in %d places, and %d nodes everything", n.at, o.Keys, o.Places, o.Nodes)
+		}
+	}
+	return ""
+}
+
 // anyInDoubtBut reports whether a node besides n is down, or not complete.
 func (s *Sim) anyInDoubtBut(n *node) bool {
 	return slices.ContainsFunc(s.members(), func(other *node) bool {

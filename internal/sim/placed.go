@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,7 +75,15 @@ func (s *Sim) nameOf(id ring.NodeID) string {
 }
 
 // auditPlaces looks on the disks themselves: at least w of those who own it now have
-// what was acknowledged, and nobody has timed data that he never owned.
+// what was acknowledged, and nobody has timed data that he never owned. It looks
+// before anything is read, for a read mends what it finds lacking, and again when
+// what the reads have found is put right.
+//
+// A copy that a flipped bit has damaged counts until its node has to know of it: I1
+// lets one copy of w be lost, and auditCopies sees that another one is whole. Of a
+// damaged header a node knows when it reads it, and then doubts the slot. A damaged
+// value it serves as it is: a client that reads it asks another owner and tells
+// nobody, a node that fetches it to give it away has it replaced.
 func (s *Sim) auditPlaces() {
 	if s.broken != nil {
 		return
@@ -124,11 +133,15 @@ func (s *Sim) copies(k *key, ref vnode.Ref) (have, w int) {
 		if !n.up {
 			continue
 		}
+		damaged := p.Timed && s.faults.mayHaveDamaged(n, doc.History.SlotOf(epoch))
 		a, err := n.vnodes.Get(n.now(), ref)
 		if err != nil {
+			if damaged && errors.Is(err, object.CodeCorrupt) && !s.read {
+				have++
+			}
 			continue
 		}
-		if a.State == vnode.Found && a.Record.Verify() == nil {
+		if a.State == vnode.Found && (damaged || a.Record.Verify() == nil) {
 			if p.WriteOnce && a.Record.Checksum == k.newest.checksum || !p.WriteOnce && a.Record.Version().Compare(k.newest.version) >= 0 {
 				have++
 			}

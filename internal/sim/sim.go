@@ -71,6 +71,7 @@ type Sim struct {
 	lostMessages int
 	repeated     int
 	lossy        bool // a replica has lost bytes, or may have
+	read         bool // all that was ever put has been read, at the end
 	broken       *Breach
 	ended        bool
 }
@@ -170,14 +171,28 @@ func (s *Sim) run() {
 	if why := s.restless(); why != "" {
 		s.breach("rest", "", "all is healed, and long after the members have not come to rest: %s", why)
 	}
-	s.runWhile(s.now+mergeTime, func() bool { return s.doubts() > 0 })
-	if n := s.doubts(); n > 0 {
-		s.breach("complete", "", "all is healed, and %d slots are in doubt long after: %s", n, s.firstDoubt())
-	}
+	none := func() bool { return false }
+	s.clear(none)
+	s.auditPlaces()
+	s.clear(none) // of damage that was met just now
 	s.audit()
+	s.read = true
+	s.clear(func() bool { return s.owing() != "" })
+	if why := s.owing(); why != "" {
+		s.breach("paid", "", "all is healed and was read, and long after %s", why)
+	}
 	s.auditPlaces()
 	s.runUntil(max(s.now, last+tailTime))
 	s.auditTails()
+}
+
+// clear waits until all replicas are complete, which they must become, and for what
+// else is left.
+func (s *Sim) clear(left func() bool) {
+	s.runWhile(s.now+mergeTime, func() bool { return s.doubts() > 0 || left() })
+	if n := s.doubts(); n > 0 {
+		s.breach("complete", "", "all is healed, and %d slots are in doubt long after: %s", n, s.firstDoubt())
+	}
 }
 
 // runUntil lets things happen up to a time, or the first breach.
