@@ -142,6 +142,7 @@ func (m *Merger) payKey(ctx context.Context, h *ring.History, debtor ring.NodeID
 	var fault error
 	var damaged []ring.NodeID
 	given := false
+sources:
 	for _, id := range sources {
 		err := m.hand(ctx, id, debtor, lane, key)
 		code := object.Code(0)
@@ -159,7 +160,8 @@ func (m *Merger) payKey(ctx context.Context, h *ring.History, debtor ring.NodeID
 		case err != nil:
 			fault = err
 		case id == m.cfg.Self && !m.cfg.Owed.owes(placeOf(id, lane)):
-			return nil
+			given, fault = true, nil
+			break sources
 		default:
 			given = true
 		}
