@@ -78,19 +78,25 @@ func (s *step) propose(p *Pending, members []ring.NodeID, from int64) error {
 }
 
 // addLost adds to the pending plan that members are lost: it need not wait for
-// them. Nothing else can be added.
+// them. Nothing else can be added, and stays staged: nodes that start stage their
+// joining at any time, and must not keep the change waiting.
 func (s *step) addLost(c Commit) error {
 	staged := s.d.Pending.Staged
 	var lost []ring.NodeID
+	var rest []Staged
 	for _, x := range s.d.Staged {
-		if x.Kind != StageLose {
-			return refuse(object.CodeConflict, "a change is pending, for slot %d, and waits for %s: wait until it is fixed, cancel it, or remove as lost whom it waits for; nothing else can be added",
-				s.d.Change.Boundary, s.d.Change.WaitingFor(s.d.label))
+		if x.Kind != StageLose || !x.New.IsZero() && !s.d.Pending.concerns(x.New) { // who is new has not promised
+			rest = append(rest, x)
+			continue
 		}
 		if i := slices.IndexFunc(staged, func(y Staged) bool { return y.Node == x.Node && y.Kind == StageReplace }); i >= 0 && x.New.IsZero() {
 			x.New = staged[i].New
 		}
 		staged, lost = staging(staged, x), append(lost, x.Node)
+	}
+	if len(lost) == 0 {
+		return refuse(object.CodeConflict, "a change is pending, for slot %d, and waits for %s: wait until it is fixed, cancel it, or remove as lost whom it waits for; nothing else can be added",
+			s.d.Change.Boundary, s.d.Change.WaitingFor(s.d.label))
 	}
 	if c.AcceptLoss = c.AcceptLoss || s.d.Pending.Commit.AcceptLoss; len(c.Gaps) == 0 {
 		c.Gaps = s.d.Pending.Commit.Gaps
@@ -100,9 +106,12 @@ func (s *step) addLost(c Commit) error {
 		return err
 	}
 	s.noteShort(plan.Short)
-	s.d.Pending, s.d.Staged = &Pending{Staged: staged, Commit: c}, nil
+	s.d.Pending, s.d.Staged = &Pending{Staged: staged, Commit: c}, rest
 	for _, id := range lost {
 		s.event(ring.ChangeEvent{Kind: ring.DeclaredLost, Node: id})
+	}
+	if len(rest) > 0 {
+		s.note("only who is lost was added to the change that is pending; what else is staged waits for the next one")
 	}
 	return nil
 }

@@ -143,6 +143,47 @@ func TestOldestIsNotBelieved(t *testing.T) {
 	}
 }
 
+// Nodes that begin to join meanwhile stage that themselves; it waits for the next
+// change, and keeps nobody from being declared lost.
+func TestLostWhilePendingAndOthersJoin(t *testing.T) {
+	s := newStory(t, 4)
+	s.join(4)
+	s.commit()
+	s.promise(nodeID(0), nodeID(1), nodeID(2), nodeID(4))
+	s.join(5)
+	s.refused(object.CodeConflict, "nothing else can be added", Command{Kind: CommitStaged, Commit: Commit{Staged: s.d.StagedHash(), Oldest: s.d.Trimmed}})
+	s.stage(StageLose, 3)
+	if r := s.commit(); !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "only who is lost was added") }) {
+		t.Errorf("notes %q", r.Notes)
+	}
+	if s.d.Change.Phase != ring.Fixed {
+		t.Fatalf("%+v", s.d.Change)
+	}
+	s.expect(3, Lost)
+	s.expect(4, Valid)
+	s.expect(5, Joining)
+	if len(s.d.Staged) != 1 || s.d.Staged[0].Kind != StageJoin || s.d.Staged[0].Node != nodeID(5) {
+		t.Errorf("staged: %+v", s.d.Staged)
+	}
+}
+
+// Who is to take a lost member's places in a change that is pending has to promise,
+// and has not: it waits for the next change.
+func TestNewcomerOfLostWhilePending(t *testing.T) {
+	s := newStory(t, 4)
+	s.join(4)
+	s.commit()
+	s.promise(nodeID(0), nodeID(1), nodeID(2), nodeID(4))
+	s.join(5)
+	s.must(Command{Kind: Stage, Stage: Staged{Kind: StageLose, Node: nodeID(3), New: nodeID(5)}})
+	s.refused(object.CodeConflict, "nothing else can be added", Command{Kind: CommitStaged, Commit: Commit{Staged: s.d.StagedHash(), Oldest: s.d.Trimmed}})
+	s.must(Command{Kind: Clear, Node: nodeID(3)})
+	s.stage(StageLose, 3)
+	s.commit()
+	s.expect(3, Lost)
+	s.expect(5, Joining)
+}
+
 // A silent member holds a change up until it is declared lost.
 func TestLostWhilePending(t *testing.T) {
 	s := newStory(t, 4)

@@ -160,7 +160,7 @@ func (o *operator) lose(lost *node) {
 
 func (o *operator) declareLost(lost *node) {
 	m, known := o.s.agreement.doc.Member(lost.id)
-	if !known || !m.State.Live() {
+	if o.s.ended || !known || !m.State.Live() {
 		return
 	}
 	o.stage("removed as lost", agreed.Staged{Kind: agreed.StageLose, Node: lost.id})
