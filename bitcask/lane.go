@@ -54,6 +54,7 @@ type lane struct {
 	hasCondemned atomic.Bool // a segment's condemned is not empty
 	unread       atomic.Bool // a segment has a rescan, or had one
 	rescanAt     int64       // seconds: when the next one is made
+	spell        unreadSpell // guarded by mu
 
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 

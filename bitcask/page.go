@@ -2,9 +2,11 @@ package bitcask
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // PageEnd is the position behind all records, see [Store.Page].
@@ -18,7 +20,11 @@ const pageLocations = 4096
 // slot being ignored) by position: the low 32 bits of the placement hash,
 // ascending, from the given position on. Of each key it visits the greatest
 // version, of a KeepAll bucket every record. What has expired at now is left
-// out. A damaged record, or a failing disk, is visited as an error.
+// out. A damaged record is visited as an error.
+//
+// A failing disk is an error of CodeDisk, visited or returned: the page is not what
+// the slot holds. A record that the disk has failed to read for ten minutes is
+// damaged.
 //
 // It ends after a bounded number of records, or after the position at which
 // visit returned false, and returns the position to go on from: a position is
@@ -42,6 +48,11 @@ func (s *Store) Page(b Bucket, slot expiry.Slot, now int64, from uint64, visit f
 	if l == nil || from >= PageEnd {
 		return PageEnd, nil
 	}
+	if err := l.whole(now); errors.Is(err, object.CodeCorrupt) {
+		visit(Head{}, err)
+	} else if err != nil {
+		return from, err
+	}
 	places, next, err := l.placesFrom(from)
 	if err != nil {
 		return from, err
@@ -53,7 +64,7 @@ func (s *Store) Page(b Bucket, slot expiry.Slot, now int64, from uint64, visit f
 		for n < len(places) && places[n].hash == places[0].hash {
 			n++
 		}
-		more, err := s.visitPosition(b, now, op, places[:n], visit)
+		more, err := l.visitPosition(b, now, op, places[:n], visit)
 		if err == error(ErrExpired) {
 			return PageEnd, nil // dropped meanwhile
 		}
@@ -113,11 +124,12 @@ func (l *lane) placesFrom(from uint64) (places []place, next uint64, err error) 
 }
 
 // visitPosition visits the records of one position.
-func (s *Store) visitPosition(b Bucket, now int64, op *putOp, places []place, visit func(Head, error) bool) (more bool, err error) {
+func (l *lane) visitPosition(b Bucket, now int64, op *putOp, places []place, visit func(Head, error) bool) (more bool, err error) {
+	s := l.store
 	more = true
 	if b.KeepAll || len(places) == 1 {
 		for _, p := range places {
-			h, n, err := s.readHead(p, &op.scratch)
+			h, n, err := l.readListed(p, now, op)
 			switch {
 			case err == error(ErrExpired):
 				return false, err
@@ -140,7 +152,7 @@ func (s *Store) visitPosition(b Bucket, now int64, op *putOp, places []place, vi
 	}()
 	var keys []string
 	for i, p := range places {
-		_, n, err := s.readHead(p, &op.scratch)
+		_, n, err := l.readListed(p, now, op)
 		if err == error(ErrExpired) {
 			return false, err
 		}
@@ -164,6 +176,20 @@ func (s *Store) visitPosition(b Bucket, now int64, op *putOp, places []place, vi
 		}
 	}
 	return more, nil
+}
+
+// readListed reads the header of a record for who asked for all of them. One that the
+// disk has failed to read for ten minutes is set aside, as [Store.Recheck] does it.
+func (l *lane) readListed(at place, now int64, op *putOp) (object.Header, int, error) {
+	h, n, err := l.store.readHead(at, &op.scratch)
+	if !errors.Is(err, object.CodeDisk) || err == error(errMerged) {
+		return h, n, err
+	}
+	if err = l.unreadAt(now, err); errors.Is(err, object.CodeCorrupt) {
+		l.store.noteUnreadable(at, err)
+		l.condemn(at)
+	}
+	return h, n, err
 }
 
 // Sync makes what a slot's records are now durable, whatever their bucket's

@@ -16,6 +16,11 @@ import (
 // found, for it may never be read whole, but not sealed: its hint would lose the
 // rest. It, and a segment whose hint could not be read, is scanned again by
 // maintenance. What such a scan finds is used only if it met no failure.
+//
+// Who asks for all that a lane has, to compare it with other replicas, is told of
+// the failure instead: a part would be taken for all that is left. But a sector
+// may never be read again. What the disk has failed to read for ten minutes, whenever
+// it was asked, counts as damage, and a record as absent, so that it can be put anew.
 
 // A rescan is how a segment is to be scanned again. It is not modified.
 type rescan struct {
@@ -26,6 +31,71 @@ type rescan struct {
 
 // rescanEvery is how long a lane's segments wait for the next scan, seconds.
 const rescanEvery = 10
+
+// What the disk fails to read may be read yet, for unreadPatience. Failures further
+// apart than unreadPause are not one.
+const (
+	unreadPatience = 600 // seconds
+	unreadPause    = 300
+)
+
+// An unreadSpell is when the disk failed to read some of a lane, as those who asked
+// for all of it met it, seconds.
+type unreadSpell struct{ first, last int64 }
+
+// met notes a failure at now.
+func (u *unreadSpell) met(now int64) {
+	if now < u.last || now > u.last+unreadPause {
+		u.first = now
+	}
+	u.last = now
+}
+
+// isOver reports whether what the disk fails to read counts as damage.
+func (u *unreadSpell) isOver() bool { return u.last-u.first >= unreadPatience }
+
+// partlyRead returns an error of CodeDisk if a segment is used with what the disk could
+// read of it. When none is, none comes to be.
+func (l *lane) partlyRead() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, seg := range l.segs {
+		if seg.rescan != nil && seg.keydir != nil {
+			return object.Errorf(object.CodeDisk, object.NotDone, "part of %s cannot be read: it is tried again every %d seconds; look at the kernel's log",
+				l.store.disk.fs.Path(seg.data.name), rescanEvery)
+		}
+	}
+	return nil
+}
+
+// whole returns nil if all of the lane is known that is on the disk. Otherwise it
+// returns an error of CodeDisk, or of CodeCorrupt after ten minutes of that.
+func (l *lane) whole(now int64) error {
+	err := l.partlyRead()
+	if err != nil {
+		err = l.unreadAt(now, err)
+	}
+	return err
+}
+
+// unreadAt notes that the disk failed to read some of the lane at now, and returns
+// what is to be told of it.
+func (l *lane) unreadAt(now int64, cause error) error {
+	l.mu.Lock()
+	l.spell.met(now)
+	over := l.spell.isOver()
+	l.mu.Unlock()
+	if !over {
+		return cause
+	}
+	return object.Errorf(object.CodeCorrupt, object.NotDone, "what could not be read for %d minutes counts as damaged: %v", unreadPatience/60, cause)
+}
+
+func (l *lane) spellIsOver() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.spell.isOver()
+}
 
 // unreadable reports whether the disk failed, rather than what it gave being wrong.
 func unreadable(err error) bool {

@@ -13,7 +13,8 @@ import (
 // bucket all of them, elsewhere the greatest version of each key. What is put
 // meanwhile may be among them or not. A header is valid until the next step
 // unless its Buf is retained. What has expired at now is left out. A damaged
-// record, or a failing disk, is yielded as an error, and the walk goes on.
+// record, or a failing disk, is yielded as an error, CodeCorrupt or CodeDisk, and the
+// walk goes on. A failure that has lasted for ten minutes counts as damage.
 func (s *Store) Walk(b Bucket, slot expiry.Slot, now int64) iter.Seq2[Head, error] {
 	return func(yield func(Head, error) bool) {
 		s.walk(b, slot, now, func(op *putOp, _ place, n int, err error) bool {
@@ -69,6 +70,9 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 	if l == nil {
 		return
 	}
+	if err := l.whole(now); err != nil && !visit(nil, place{}, 0, err) {
+		return
+	}
 	segs, unpin := l.pin()
 	defer unpin()
 	for _, seg := range segs {
@@ -78,7 +82,7 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 		}
 		for _, loc := range locations {
 			at := place{seg, loc}
-			h, n, err := s.readHead(at, &op.scratch)
+			h, n, err := l.readListed(at, now, op)
 			switch {
 			case err == error(ErrExpired):
 				return // dropped meanwhile
@@ -181,6 +185,9 @@ func (s *Store) Digests(b Bucket, slot expiry.Slot) ([]MinuteDigest, error) {
 		return nil, err
 	}
 	if err := l.load(); err != nil {
+		return nil, err
+	}
+	if err := l.partlyRead(); err != nil && !l.spellIsOver() {
 		return nil, err
 	}
 	var sums minutes

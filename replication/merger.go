@@ -26,7 +26,7 @@ type Syncer interface {
 	Survey(ctx context.Context, p ring.Partition) (Survey, error)
 
 	// Page tells what it has of a lane from a position on, as much as one page
-	// holds.
+	// holds. What cannot be read now, but may be later, is an error.
 	Page(ctx context.Context, lane Lane, from uint64) (Page, error)
 
 	// Digest tells what its part of a lane sums up to.
