@@ -260,6 +260,36 @@ func TestPlainHandoverIsTakenOver(t *testing.T) {
 	}
 }
 
+// TestPlainHandoverOutlivesItsRing: newcomers get what the owners of a ring before
+// acknowledged, also when all timed data of that ring has expired long ago.
+func TestPlainHandoverOutlivesItsRing(t *testing.T) {
+	w := newDutyWorld(t, 5)
+	w.fill("all", 0, 1, 2)
+	w.fill("two", 1, 2)
+	var nodes []ring.Node
+	for _, i := range []int{0, 3, 4} {
+		nodes = append(nodes, ring.Node{ID: w.nodes[i].id, Name: fmt.Sprint("n", i), Weight: 1})
+	}
+	r, _, err := ring.Claim(nodes, 0, 3, w.history.Newest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.history, err = w.history.Append(w.nextVersion(), unwritten, r); err != nil {
+		t.Fatal(err)
+	}
+	if w.history, err = w.history.Trim(w.nextVersion(), unwritten+5); err != nil {
+		t.Fatal(err)
+	}
+	w.nodes[2].away = true
+	for _, i := range []int{3, 4} {
+		w.rounds(w.merger(i))
+		if len(w.history.Duties(w.nodes[i].id)) != 0 {
+			t.Errorf("node %d is a newcomer still", i)
+		}
+		w.takes("the handover", i, false, 1)
+	}
+}
+
 // TestGrowingFromOne: two nodes join one; each takes over from that one alone, the
 // other being away.
 func TestGrowingFromOne(t *testing.T) {

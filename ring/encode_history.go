@@ -9,12 +9,12 @@ import (
 )
 
 // A history as bytes: the cluster's slot length, its rings, their amendments
-// and the handover of plain data, in format 2. Equal histories have equal
+// and the handover of plain data, in format 3. Equal histories have equal
 // bytes.
 //
 //	offset  size  field
 //	0       4     magic "MFRH"
-//	4       1     format, 2
+//	4       1     format, 3
 //	5       3     zero
 //	8       4     era of the version
 //	12      8     index of the version
@@ -48,12 +48,18 @@ import (
 //	                            16  id
 //	                             4  k, number of pieces, 1..65536
 //	                            4k  their prefixes, ascending
+//	                 4  number of beginnings
+//	                 …  the beginnings, ascending:
+//	                       8  first slot of the first ring that matters, signed
+//	                       4  k, number of pieces, 1..65536
+//	                      4k  their prefixes, ascending
 //	…       8     xxhash64 of all before
 //
-// Nothing may follow. Format 1 had neither amendments nor a handover.
+// Nothing may follow. Format 1 had neither amendments nor a handover, format 2 no
+// beginnings.
 const (
 	historyMagic      = "MFRH"
-	historyFormat     = 2
+	historyFormat     = 3
 	historyHeaderSize = 36
 )
 
@@ -80,6 +86,11 @@ func (h *History) AppendBinary(dst []byte) ([]byte, error) {
 	dst = append(dst, h.plain.bits, 0, 0, 0)
 	dst = appendHoldings(dst, h.plain.newcomers)
 	dst = appendHoldings(dst, h.plain.sources)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h.plain.beginnings)))
+	for _, b := range h.plain.beginnings {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(b.from))
+		dst = appendPrefixes(dst, b.prefixes)
+	}
 	return binary.LittleEndian.AppendUint64(dst, xxhash.Sum64(dst[start:])), nil
 }
 
@@ -106,10 +117,15 @@ func appendHoldings(dst []byte, holdings []holding) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(holdings)))
 	for _, held := range holdings {
 		dst = append(dst, held.node[:]...)
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(held.prefixes)))
-		for _, prefix := range held.prefixes {
-			dst = binary.LittleEndian.AppendUint32(dst, prefix)
-		}
+		dst = appendPrefixes(dst, held.prefixes)
+	}
+	return dst
+}
+
+func appendPrefixes(dst []byte, prefixes []uint32) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(prefixes)))
+	for _, prefix := range prefixes {
+		dst = binary.LittleEndian.AppendUint32(dst, prefix)
 	}
 	return dst
 }
@@ -149,6 +165,7 @@ func UnmarshalHistory(b []byte) (*History, error) {
 	h.plain.bits = d.uint8()
 	d.zeroes(3)
 	h.plain.newcomers, h.plain.sources = d.holdings(), d.holdings()
+	h.plain.beginnings = d.beginnings()
 	if d.failed || len(d.rest) != 0 || len(h.entries) != int(rings) || len(h.amendments) != int(amendments) {
 		return nil, fmt.Errorf("history: lengths do not add up: %w", ErrCorrupt)
 	}
@@ -193,18 +210,33 @@ func (d *decoder) holdings() (holdings []holding) {
 	for i := uint32(0); i < count && !d.failed; i++ {
 		var held holding
 		copy(held.node[:], d.take(16))
-		pieces := d.uint32()
-		if pieces > 1<<MaxBits {
-			d.failed = true
-		}
-		taken := decoder{rest: d.take(4 * int(pieces))}
-		held.prefixes = slices.Grow(held.prefixes, len(taken.rest)/4)
-		for len(taken.rest) > 0 {
-			held.prefixes = append(held.prefixes, taken.uint32())
-		}
+		held.prefixes = d.prefixes()
 		holdings = append(holdings, held)
 	}
 	return holdings
+}
+
+func (d *decoder) beginnings() (beginnings []beginning) {
+	count := d.uint32()
+	for i := uint32(0); i < count && !d.failed; i++ {
+		b := beginning{from: int64(d.uint64())}
+		b.prefixes = d.prefixes()
+		beginnings = append(beginnings, b)
+	}
+	return beginnings
+}
+
+func (d *decoder) prefixes() (prefixes []uint32) {
+	pieces := d.uint32()
+	if pieces > 1<<MaxBits {
+		d.failed = true
+	}
+	taken := decoder{rest: d.take(4 * int(pieces))}
+	prefixes = slices.Grow(prefixes, len(taken.rest)/4)
+	for len(taken.rest) > 0 {
+		prefixes = append(prefixes, taken.uint32())
+	}
+	return prefixes
 }
 
 func (d *decoder) flag() bool {

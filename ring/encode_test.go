@@ -62,7 +62,7 @@ const (
 `
 
 	goldenHistoryBytes = `
-	4d465248 02 000000                  // MFRH, format 2, 0
+	4d465248 03 000000                  // MFRH, format 3, 0
 	02000000 0800000000000000           // version 2.8
 	100e000000000000                    // slots of 3600 s
 	02000000 01000000                   // 2 rings, 1 amendment
@@ -96,7 +96,10 @@ const (
 	01000000                            // 1 source:
 	00000000000000000000000000000001    // its id
 	02000000 01000000 02000000          // 2 pieces
-	113326d317a3ba5a                    // xxhash64
+	01000000                            // 1 beginning:
+	0000000000000000                    // the ring from slot 0 on
+	02000000 01000000 02000000          // 2 pieces
+	7047ec75d6386c22                    // xxhash64
 `
 )
 
@@ -272,6 +275,7 @@ func TestHostileHistories(t *testing.T) {
 	const successor = amendment + 24 + 16
 	const move = successor + 24
 	const plain = move + 16
+	const begun = plain + 4 + 2*(4+16+4+8) + 4
 	for _, c := range []struct {
 		name   string
 		change func(b []byte)
@@ -320,8 +324,17 @@ func TestHostileHistories(t *testing.T) {
 		{"a newcomer's piece twice", func(b []byte) { b[plain+32] = 1 }, ErrRing},
 		{"a newcomer's piece that is not there", func(b []byte) { b[plain+32] = 5 }, ErrRing},
 		{"four thousand million pieces", func(b []byte) { b[plain+27] = 255 }, ErrCorrupt},
-		{"a source without newcomer", func(b []byte) { b[plain+len(b[plain:])-12] = 3 }, ErrRing},
+		{"a source without newcomer", func(b []byte) { b[plain+60+4] = 3 }, ErrRing},
 		{"a source that is an owner", func(b []byte) { copy(b[plain+40:plain+56], b[plain+8:]) }, ErrRing},
+		{"a beginning at no ring", func(b []byte) { b[begun] = 1 }, ErrRing},
+		{"a beginning at the newest ring", func(b []byte) { binary.LittleEndian.PutUint64(b[begun:], 489948) }, ErrRing},
+		{"a beginning of nothing", func(b []byte) { clear(b[begun+8 : begun+12]) }, ErrCorrupt},
+		{"a beginning's piece twice", func(b []byte) { b[begun+16] = 1 }, ErrRing},
+		{"a beginning's piece that is not there", func(b []byte) { b[begun+16] = 5 }, ErrRing},
+		{"a beginning's piece without newcomer", func(b []byte) { b[begun+16] = 3 }, ErrRing},
+		{"four thousand million pieces that begin", func(b []byte) { b[begun+11] = 255 }, ErrCorrupt},
+		{"no beginnings", func(b []byte) { b[begun-4] = 0 }, ErrCorrupt},
+		{"four thousand million beginnings", func(b []byte) { b[begun-1] = 255 }, ErrCorrupt},
 		{"a ring of nothing", func(b []byte) { clear(b[first+8 : first+12]) }, ErrCorrupt},
 		{"a ring of another format", func(b []byte) { b[first+12+4] = 2 }, ErrFormat},
 		{"a damaged ring", func(b []byte) { b[first+12+5] = 1 }, ErrCorrupt},
@@ -402,7 +415,7 @@ func TestUnknownFormatIsSaid(t *testing.T) {
 	}
 	b = fromHex(t, goldenHistoryBytes)
 	b[4] = 1
-	const wantHistory = "history: format 1, this program knows format 2: unknown ring format"
+	const wantHistory = "history: format 1, this program knows format 3: unknown ring format"
 	if _, err := UnmarshalHistory(b); err == nil || err.Error() != wantHistory {
 		t.Errorf("%v, want %s", err, wantHistory)
 	}

@@ -71,7 +71,7 @@ func newHistory(h *History) (*History, error) {
 			return nil, fmt.Errorf("history: amendment %d of %d is from slot %d, the first ring from slot %d: %w", i+1, len(h.amendments), a.From, h.entries[0].from, ErrRing)
 		}
 	}
-	if err := h.plain.validate(h.Newest()); err != nil {
+	if err := h.plain.validate(h.entries); err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
 	if err := h.makeSpans(); err != nil {
@@ -231,7 +231,7 @@ func (h *History) Append(v Version, from int64, r *Ring, lost ...NodeID) (*Histo
 	if err != nil {
 		return nil, err
 	}
-	next.plain = h.plain.to(h.Newest(), r)
+	next.plain = h.plain.to(h.NewestFrom(), h.Newest(), r)
 	next.entries = append(slices.Clone(h.entries), entry{from, r})
 	next.amendments = slices.DeleteFunc(slices.Clone(h.amendments), func(a *Amendment) bool { return a.From >= from })
 	for _, node := range lost {
@@ -241,19 +241,25 @@ func (h *History) Append(v Version, from int64, r *Ring, lost ...NodeID) (*Histo
 }
 
 // Trim returns a later history, of version v, without the rings and amendments
-// that count for no slot from oldest on. The newest ring stays in any case.
-// For earlier slots the owners may be others then. h stays as it is. Errors
-// wrap ErrRing.
+// that count for no slot from oldest on. The newest ring stays in any case, and so
+// do those under which plain data was acknowledged that newcomers may lack, with all
+// after them: what is asked of whom depends on them ([History.PlainRows]). For
+// earlier slots the owners may be others then. h stays as it is. Errors wrap
+// ErrRing.
 func (h *History) Trim(v Version, oldest int64) (*History, error) {
 	next, err := h.successor(v)
 	if err != nil {
 		return nil, err
 	}
 	first := h.entryAt(oldest)
+	counts := h.entries[first].from
+	if len(h.plain.beginnings) > 0 {
+		first = min(first, h.entryAt(h.plain.beginnings[0].from))
+	}
 	next.entries = slices.Clone(h.entries[first:])
 	next.amendments = nil
 	for _, a := range h.amendments {
-		if a.Until <= oldest || a.From < next.entries[0].from {
+		if a.Until <= oldest || a.From < counts {
 			continue
 		}
 		if a.From < oldest { // it may build upon one that goes

@@ -155,9 +155,16 @@ func TestHistoryForks(t *testing.T) {
 	}
 }
 
-// Trimming changes nothing for the slots that remain.
+// Trimming changes nothing for the slots that remain, and rings go once all plain
+// data was handed over.
 func TestTrimKeepsWhatCounts(t *testing.T) {
 	h, _ := testHistory(t, 3, 4, 9, 20, 21)
+	if trimmed, _ := h.Trim(Version{0, 50}, 1000); trimmed.Len() != h.Len() {
+		t.Errorf("%d of %d rings are left, and no plain data was handed over", trimmed.Len(), h.Len())
+	}
+	for _, node := range h.Newest().Nodes() {
+		h, _ = h.Complete(later(h), Completion{Node: node.ID, Plain: true})
+	}
 	for oldest := int64(-1); oldest < 30; oldest++ {
 		trimmed, err := h.Trim(Version{0, 99}, oldest)
 		if err != nil {

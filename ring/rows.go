@@ -61,22 +61,16 @@ func (h *History) Rows(slot int64, p Partition) (rows []Row) {
 }
 
 // PlainRows is Rows of plain data: of the newest ring and those before it, back
-// to one whose data was made up for. The partition must be one of the newest
-// ring.
+// to the last one before the partition had newcomers. The partition must be one of
+// the newest ring.
 func (h *History) PlainRows(p Partition) []Row {
-	newcomers := h.PlainNewcomers(p)
-	if len(newcomers) == 0 {
+	from, found := h.plain.first(p)
+	if !found {
 		return nil
 	}
-	owners := h.Newest().Owners(p)
-	first := h.beforeNewcomers(newcomers, p)
-	for asked := slices.Concat(owners, h.PlainSources(p)); first > 0 && !h.madeUpFor(first, p, asked); {
-		first--
-	}
+	owners, newcomers := h.Newest().Owners(p), h.PlainNewcomers(p)
+	first := h.entryAt(from)
 	var rows []Row
-	if h.entries[0].from > 0 && !h.fewer() && slices.ContainsFunc(newcomers, func(id NodeID) bool { return h.alwaysOwned(id, p) }) {
-		rows = append(rows, Row{}) // it took a place in a ring that was trimmed
-	}
 	for i, e := range h.entries[first:] {
 		if e.ring.bits != p.Bits { // partitions of other sizes are handed over otherwise
 			rows = append(rows, Row{})
@@ -93,69 +87,10 @@ func (h *History) PlainRows(p Partition) []Row {
 	return settled(rows)
 }
 
-// beforeNewcomers returns the index of a ring whose data the newcomers lack for
-// certain: that before the first of them became an owner or, if they all are for
-// longer, before owners became fewer.
-func (h *History) beforeNewcomers(newcomers []NodeID, p Partition) int {
-	last := len(h.entries) - 1
-	first := last
-	for _, id := range newcomers {
-		entered := last
-		for entered > 0 && h.ownsPlain(entered-1, id, p) {
-			entered--
-		}
-		first = min(first, max(0, entered-1))
-		if entered > 0 {
-			continue
-		}
-		for i := last; i > 0; i-- {
-			if h.entries[i].ring.n < h.entries[i-1].ring.n {
-				first = min(first, i-1)
-				break
-			}
-		}
-	}
-	return first
-}
-
-// madeUpFor reports whether all plain data of a partition was handed over after a
-// ring took the place of the one before: somebody who made way then is not asked
-// any more, and not because it was lost, which an amendment tells. Sources stay
-// until there is no newcomer.
-func (h *History) madeUpFor(entry int, p Partition, asked []NodeID) bool {
-	before := h.entries[entry-1].ring
-	if before.bits != p.Bits || h.entries[entry].ring.bits != p.Bits {
-		return false
-	}
-	return slices.ContainsFunc(before.row(p.Prefix), func(id NodeID) bool {
-		lost := func(a *Amendment) bool { return a.Out == id && a.OutLost }
-		return !h.ownsPlain(entry, id, p) && !slices.Contains(asked, id) && !slices.ContainsFunc(h.amendments, lost)
-	})
-}
-
 // ownsPlain reports whether a node owns a partition in a ring as it was made.
 func (h *History) ownsPlain(entry int, id NodeID, p Partition) bool {
 	r := h.entries[entry].ring
 	return r.bits == p.Bits && slices.Contains(r.row(p.Prefix), id)
-}
-
-// fewer reports whether a ring has fewer owners than the one before.
-func (h *History) fewer() bool {
-	for i := 1; i < len(h.entries); i++ {
-		if h.entries[i].ring.n < h.entries[i-1].ring.n {
-			return true
-		}
-	}
-	return false
-}
-
-func (h *History) alwaysOwned(id NodeID, p Partition) bool {
-	for i := range h.entries {
-		if !h.ownsPlain(i, id, p) {
-			return false
-		}
-	}
-	return true
 }
 
 // settled leaves out rows that the next one repeats, and all if one is left.

@@ -141,13 +141,58 @@ func TestPlainRows(t *testing.T) {
 	want("one more: the first ring is made up for", h.names(second)+"; "+h.names(third))
 	complete(nodes[5].ID)
 	fourth := claim(5, nodes[0], nodes[3])
-	want("fewer owners: since when they lack something cannot be told", h.names(first)+"; "+h.names(second)+"; "+h.names(third)+"; "+h.names(fourth))
+	want("fewer owners: those that stay may lack something", h.names(third)+"; "+h.names(fourth))
 	if got := len(h.PlainNewcomers(Partition{})); got != 2 {
 		t.Errorf("of two that stay %d may lack something", got)
 	}
 	complete(nodes[0].ID)
 	complete(nodes[3].ID)
 	want("fewer owners, complete", "")
+}
+
+// TestTrimKeepsPlainRows: the rings before stay as long as newcomers may lack what
+// was acknowledged under them, whatever has expired of them, and whoever is lost.
+func TestTrimKeepsPlainRows(t *testing.T) {
+	nodes := equalNodes("abcdef")
+	r, _ := mustClaim(t, nodes[:4], 0, 4, nil)
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	must := func(next *History, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h = next
+	}
+	claim := func(from int64, members ...Node) []NodeID {
+		t.Helper()
+		next, _ := mustClaim(t, members, 0, len(members), h.Newest())
+		must(h.Append(later(h), from, next))
+		return next.Owners(Partition{})
+	}
+	first := r.Owners(Partition{})
+	second := claim(10, nodes[:3]...)
+	third := claim(20, nodes[:2]...)
+	want := h.names(first) + "; " + h.names(second) + "; " + h.names(third)
+	for _, oldest := range []int64{15, 25, 100} {
+		must(h.Trim(later(h), oldest))
+		if got := h.rows(h.PlainRows(Partition{})); got != want || h.Len() != 3 {
+			t.Errorf("became shorter twice, trimmed to %d: %d rings, rows %q, want %q", oldest, h.Len(), got, want)
+		}
+	}
+	must(h.DeclareLost(later(h), nodes[3].ID))
+	must(h.Trim(later(h), 101))
+	if got := h.rows(h.PlainRows(Partition{})); got != want || len(h.PlainSources(Partition{})) != 1 {
+		t.Errorf("one is lost: rows %q, want %q", got, want)
+	}
+	must(h.Complete(later(h), Completion{Node: nodes[0].ID, Plain: true}))
+	must(h.Trim(later(h), 102))
+	if got := h.rows(h.PlainRows(Partition{})); got != want {
+		t.Errorf("one of two is complete: rows %q, want %q", got, want)
+	}
+	must(h.Complete(later(h), Completion{Node: nodes[1].ID, Plain: true}))
+	if must(h.Trim(later(h), 103)); h.Len() != 1 || h.PlainRows(Partition{}) != nil {
+		t.Errorf("both are: %d rings, rows %q", h.Len(), h.rows(h.PlainRows(Partition{})))
+	}
 }
 
 // TestFewerAndOthers: where owners become fewer and one of them is another one, those

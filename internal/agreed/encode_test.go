@@ -71,8 +71,8 @@ const (
 	01000000 01 00                            // weight 1, joining
 	0100 00000000000000000000000000000009     // 1 disk
 	0000                                      // none that was replaced
-	72000000                                  // the history, 114 bytes:
-	4d465248 02 000000                        // MFRH, format 2
+	76000000                                  // the history, 118 bytes:
+	4d465248 03 000000                        // MFRH, format 3
 	01000000 0100000000000000                 // version 1.1
 	100e000000000000 01000000 00000000        // slots of 3600 s, 1 ring
 	0000000000000000 2e000000                 // from slot 0 on, 46 bytes:
@@ -80,8 +80,8 @@ const (
 	00000000000000000000000000000001          // id
 	04030201 01 6e 01 7a 0000                 // weight, "n", zone "z"; it owns 0-0
 	6d7d88ffdcefe670                          // xxhash64
-	00 000000 00000000 00000000               // plain data is not handed over
-	36dc417b6e7aac1c                          // xxhash64
+	00 000000 00000000 00000000 00000000      // plain data is not handed over
+	5fab13dc7459cec0                          // xxhash64
 	46000000                                  // the change, 70 bytes:
 	4d465243 01 01 0000 0100000000000000      // MFRC, proposed, round 1
 	0300000000000000 0200 0000                // boundary, slot 3; 2 members
@@ -108,7 +108,7 @@ const (
 	00000000000000000000000000000001 04 0a000000
 	00 0100000000000000 0200000000000000      // in 4-a, timed, slots 1 until 2
 	0000                                      // nobody returns
-	bd357b9ccc11f573                          // xxhash64
+	2490608e7917cf0c                          // xxhash64
 `
 	goldenCommitBytes = `
 	4d464143 01 05 e803000000000000           // MFAC, format 1, commit, at 1000
