@@ -216,3 +216,31 @@ func TestPlanAcrossRings(t *testing.T) {
 		}
 	}
 }
+
+// TestMoreSourcesThanCanBeAsked: where more nodes have something than can be asked
+// at once, to have asked all that can be is not to have asked all there are.
+func TestMoreSourcesThanCanBeAsked(t *testing.T) {
+	props := bucket.Plain(bucket.DefaultType, "notes")
+	for _, rings := range []int{8, 9} {
+		h := testHistory(t, 0, 0, 1, 2)
+		for i := 1; i < rings; i++ {
+			var nodes []ring.Node
+			for j := range 3 {
+				nodes = append(nodes, ring.Node{ID: nodeID(3*i + j), Name: fmt.Sprint("n", 3*i+j), Weight: 1})
+			}
+			r, _, err := ring.Claim(nodes, 0, 3, h.Newest())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h, err = h.Append(ring.Version{Index: uint64(1 + i)}, int64(10*i), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := castOf(h, &props, ring.Partition{}, 0)
+		p := c.partyOf(h.Newest().Owners(ring.Partition{})[0])
+		all := uint32(2)<<len(p.others) - 2
+		if want := 3*rings <= maxAsked; p.regains(all, 0) != want || p.suffices(all, 0, true) != want {
+			t.Errorf("%d of %d nodes asked: regains %v, suffices %v", 1+len(p.others), 3*rings, p.regains(all, 0), p.suffices(all, 0, true))
+		}
+	}
+}

@@ -76,6 +76,7 @@ type cast struct {
 	present Quorum
 	earlier []Quorum   // of rows before; nil if there is no newcomer
 	places  []ring.Row // the rows before, if a place in one is the same place in the next
+	more    bool       // there are more than can be asked
 }
 
 // castOf returns who is to be asked about a bucket's objects in a partition: of
@@ -110,8 +111,12 @@ func castOf(h *ring.History, b *bucket.Properties, p ring.Partition, slot int64)
 		}
 		for _, id := range row.Nodes[:n] {
 			known := slices.Contains(sources, id) || slices.Contains(owners, id)
-			if known && !slices.Contains(c.nodes, id) && len(c.nodes) < maxAsked {
+			switch {
+			case !known || slices.Contains(c.nodes, id):
+			case len(c.nodes) < maxAsked:
 				c.nodes = append(c.nodes, id)
+			default:
+				c.more = true
 			}
 			q.Members |= c.bit(id)
 		}
@@ -158,6 +163,7 @@ func provesAll(present *Quorum, earlier []Quorum, complete uint32) bool {
 // suffices.
 type party struct {
 	others  []ring.NodeID // owners in order of preference, then sources
+	more    bool          // there are others who cannot be asked
 	owners  uint32        // sides that are owners: they are given what they lack
 	quorums []Quorum      // over the sides; side 0 counts in none
 	chain   uint32        // the sides that had this node's place before it; 0: not to be had, or nobody
@@ -168,7 +174,7 @@ type party struct {
 
 // partyOf returns the party of a node.
 func (c *cast) partyOf(self ring.NodeID) party {
-	var p party
+	p := party{more: c.more}
 	side := map[ring.NodeID]uint32{}
 	for i, id := range c.nodes {
 		if id == self {
@@ -227,5 +233,5 @@ func (p *party) suffices(reached, complete uint32, own bool) bool {
 // itself: complete others that include one that has whatever was acknowledged
 // under any row, or all others.
 func (p *party) regains(reached, complete uint32) bool {
-	return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || bits.OnesCount32(reached) == len(p.others))
+	return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || !p.more && bits.OnesCount32(reached) == len(p.others))
 }

@@ -96,7 +96,7 @@ var mutants = []mutant{
 	},
 	{
 		"complete from one peer", "replication/quorum.go",
-		"return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || bits.OnesCount32(reached) == len(p.others))", "return reached != 0 && bits.Len32(complete) >= 0",
+		"return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || !p.more && bits.OnesCount32(reached) == len(p.others))", "return reached != 0 && bits.Len32(complete) >= 0",
 	},
 	{
 		"an old voter's document is accepted", "ring/version.go",
