@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -241,6 +242,43 @@ func TestMoreSourcesThanCanBeAsked(t *testing.T) {
 		all := uint32(2)<<len(p.others) - 2
 		if want := 3*rings <= maxAsked; p.regains(all, 0) != want || p.suffices(all, 0, true) != want {
 			t.Errorf("%d of %d nodes asked: regains %v, suffices %v", 1+len(p.others), 3*rings, p.regains(all, 0), p.suffices(all, 0, true))
+		}
+	}
+}
+
+// TestTwoPlaces: A left a slot, D taking its place, and came back in the place of B
+// and took over from it. In the row before D it answers for both places.
+func TestTwoPlaces(t *testing.T) {
+	props := bucket.Properties{Type: "t", Name: "b", Timed: true, N: 3, R: 3, W: 1, SmallestW: 1}
+	h := testHistory(t, 0, 0, 1, 2)
+	first := slices.Clone(h.Newest().Owners(ring.Partition{}))
+	index := uint64(0)
+	replace := func(out, in ring.NodeID) {
+		t.Helper()
+		index++
+		var err error
+		if h, _, err = h.Replace(ring.Version{Index: index}, ring.Replacement{Out: out, Reason: ring.Leaving, Until: 9, Unwritten: 9,
+			Candidates: []ring.Node{{ID: in, Name: "n", Weight: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(first[0], nodeID(3))
+	replace(first[1], first[0])
+	h, err := h.Complete(ring.Version{Index: index + 1}, ring.Completion{Node: first[0], Until: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := castOf(h, &props, ring.Partition{}, 5)
+	all := uint32(1)<<len(c.nodes) - 1
+	if want := []ring.NodeID{nodeID(3), first[0], first[2]}; !slices.Equal(c.nodes, want) || len(c.earlier) != 1 {
+		t.Fatalf("asked are %v, want %v, under %d rows before", c.nodes, want, len(c.earlier))
+	}
+	if !c.proves(all) || !c.earlier[0].reads(all, 0) {
+		t.Error("all of them prove nothing")
+	}
+	for i := range c.nodes[1:] {
+		if without := all &^ (2 << i); c.proves(without) || c.earlier[0].reads(without, 0) {
+			t.Errorf("without %v an absence is proved", c.nodes[1+i])
 		}
 	}
 }

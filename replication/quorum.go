@@ -46,6 +46,7 @@ import (
 // that all are: it sees the past, until one of them tells it of the present.
 type Quorum struct {
 	Members uint32 // the row, as far as it can be asked
+	Twice   uint32 // those of them that have taken over another's place besides their own
 	Whole   uint32 // others, each of which has all that was acknowledged under the row
 	R       int    // answers that a found value needs
 	Need    int    // complete answers that prove an absence: n-w+1
@@ -54,12 +55,12 @@ type Quorum struct {
 // proves reports whether complete answers of these nodes include one that has
 // whatever was acknowledged under the row.
 func (q *Quorum) proves(complete uint32) bool {
-	return complete&q.Whole != 0 || bits.OnesCount32(complete&q.Members) >= q.Need
+	return complete&q.Whole != 0 || bits.OnesCount32(complete&q.Members)+bits.OnesCount32(complete&q.Twice) >= q.Need
 }
 
 // reads reports whether answers of these nodes are as many as a found value needs.
 func (q *Quorum) reads(answered, complete uint32) bool {
-	return complete&q.Whole != 0 || bits.OnesCount32(answered&q.Members) >= q.R
+	return complete&q.Whole != 0 || bits.OnesCount32(answered&q.Members)+bits.OnesCount32(answered&q.Twice) >= q.R
 }
 
 const (
@@ -118,6 +119,7 @@ func castOf(h *ring.History, b *bucket.Properties, p ring.Partition, slot int64)
 			default:
 				c.more = true
 			}
+			q.Twice |= q.Members & c.bit(id)
 			q.Members |= c.bit(id)
 		}
 		for _, id := range row.Whole {
@@ -196,7 +198,7 @@ func (c *cast) partyOf(self ring.NodeID) party {
 		return moved
 	}
 	for _, q := range append([]Quorum{c.present}, c.earlier...) {
-		q.Members, q.Whole = sides(q.Members), sides(q.Whole)
+		q.Members, q.Twice, q.Whole = sides(q.Members), sides(q.Twice), sides(q.Whole)
 		p.quorums = append(p.quorums, q)
 	}
 	place := slices.Index(c.nodes[:c.n], self)
