@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mayflydb/mayfly/expiry"
+	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // maxDamage bounds the list of damage; the count goes on.
@@ -56,6 +57,9 @@ func (s *Store) noteUnreadable(at place, err error) {
 	}
 	s.disk.stats.badReads.Add(1)
 	s.noteDamage(Damage{File: at.seg.data.name, Offset: at.offset(), Bytes: at.size(), What: err.Error()}, at.seg.id.laneID, ReasonDamage)
+	if errors.Is(err, object.CodeDisk) && s.readLater(at) {
+		s.evidence.doubtLater(at.seg.id.laneID, ReasonDamage) // also if it failed before, and was read since
+	}
 }
 
 // noteTorn tells of a tail that is cut off.

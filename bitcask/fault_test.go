@@ -325,7 +325,7 @@ func TestRecheck(t *testing.T) {
 		d, s = openAll(t, fsys, testConfig())
 		recheck := func(o *testObject, want int) {
 			t.Helper()
-			if n, err := s.Recheck(o.b, o.hash(), o.epoch, t0, []byte(o.key)); n != want || err != nil {
+			if n, err := s.Recheck(o.b, o.hash(), o.epoch, t0, []byte(o.key), object.Version{}); n != want || err != nil {
 				t.Errorf("recheck of %q: %d, %v", o.key, n, err)
 			}
 		}

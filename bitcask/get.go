@@ -193,6 +193,9 @@ func (s *Store) Each(b Bucket, hash uint64, epoch, now int64, key []byte) iter.S
 				rec.Release()
 				continue
 			}
+			if err != nil && s.hasCopy(at) {
+				continue
+			}
 			more := yield(rec, err)
 			rec.Release()
 			if !more {

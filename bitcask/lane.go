@@ -52,9 +52,14 @@ type lane struct {
 	buried  []*segment // of a plain bucket: merged into others, or wholly expired; to be unlinked
 
 	hasCondemned atomic.Bool // a segment's condemned is not empty
-	unread       atomic.Bool // a segment has a rescan, or had one
-	rescanAt     int64       // seconds: when the next one is made
-	spell        unreadSpell // guarded by mu
+
+	// What the disk failed to read, see rescan.go and unread.go.
+	unread        atomic.Bool    // a segment has a rescan, or had one, or the lane could not be loaded
+	rescanAt      int64          // seconds: when the next one is made
+	loadSpell     unreadSpell    // how long the lane could not be loaded
+	hasUnread     atomic.Bool    // unreadRecords is not empty
+	unreadRecords []unreadRecord // those that wait longest for being read again in front
+	unreadAt      int64          // seconds: when they are
 
 	sealing sync.Mutex // held by the one that seals; only sealing waits for it
 

@@ -413,7 +413,7 @@ func TestMergeLeavesDamage(t *testing.T) {
 	}
 	wantErr(t, s.getErr(hit, t0), object.ErrCorrupt, "the damaged one")
 	// The object is put again: then the segment may go.
-	if k, err := s.Recheck(plain, hit.hash(), 0, t0, []byte("hit")); k != 1 || err != nil {
+	if k, err := s.Recheck(plain, hit.hash(), 0, t0, []byte("hit"), object.Version{}); k != 1 || err != nil {
 		t.Fatalf("recheck: %d, %v", k, err)
 	}
 	mustPut(t, s, hit)

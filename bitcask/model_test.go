@@ -275,7 +275,7 @@ func (m *model) excused(o *testObject) bool {
 	if !m.damaged {
 		return false
 	}
-	if _, err := m.s.Recheck(o.b, o.hash(), o.epoch, m.now, []byte(o.key)); err != nil {
+	if _, err := m.s.Recheck(o.b, o.hash(), o.epoch, m.now, []byte(o.key), object.Version{}); err != nil {
 		m.t.Fatalf("recheck of %s: %v", o.id(), err)
 	}
 	return (&life{}).doubted(m.s, o)

@@ -2,11 +2,9 @@ package bitcask
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 
 	"github.com/mayflydb/mayfly/expiry"
-	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // PageEnd is the position behind all records, see [Store.Page].
@@ -20,11 +18,10 @@ const pageLocations = 4096
 // slot being ignored) by position: the low 32 bits of the placement hash,
 // ascending, from the given position on. Of each key it visits the greatest
 // version, of a KeepAll bucket every record. What has expired at now is left
-// out. A damaged record is visited as an error.
+// out. A damaged record is visited as an error, once: its slot is doubted.
 //
 // A failing disk is an error of CodeDisk, visited or returned: the page is not what
-// the slot holds. A record that the disk has failed to read for ten minutes is
-// damaged.
+// the slot holds. After ten minutes of it, it is: the slot was doubted.
 //
 // It ends after a bounded number of records, or after the position at which
 // visit returned false, and returns the position to go on from: a position is
@@ -48,9 +45,7 @@ func (s *Store) Page(b Bucket, slot expiry.Slot, now int64, from uint64, visit f
 	if l == nil || from >= PageEnd {
 		return PageEnd, nil
 	}
-	if err := l.whole(now); errors.Is(err, object.CodeCorrupt) {
-		visit(Head{}, err)
-	} else if err != nil {
+	if err := l.partlyRead(); err != nil {
 		return from, err
 	}
 	places, next, err := l.placesFrom(from)
@@ -129,8 +124,9 @@ func (l *lane) visitPosition(b Bucket, now int64, op *putOp, places []place, vis
 	more = true
 	if b.KeepAll || len(places) == 1 {
 		for _, p := range places {
-			h, n, err := l.readListed(p, now, op)
+			h, n, err := l.readListed(p, op)
 			switch {
+			case err == errCopied:
 			case err == error(ErrExpired):
 				return false, err
 			case err != nil:
@@ -152,7 +148,10 @@ func (l *lane) visitPosition(b Bucket, now int64, op *putOp, places []place, vis
 	}()
 	var keys []string
 	for i, p := range places {
-		_, n, err := l.readListed(p, now, op)
+		_, n, err := l.readListed(p, op)
+		if err == errCopied {
+			continue
+		}
 		if err == error(ErrExpired) {
 			return false, err
 		}
@@ -176,20 +175,6 @@ func (l *lane) visitPosition(b Bucket, now int64, op *putOp, places []place, vis
 		}
 	}
 	return more, nil
-}
-
-// readListed reads the header of a record for who asked for all of them. One that the
-// disk has failed to read for ten minutes is set aside, as [Store.Recheck] does it.
-func (l *lane) readListed(at place, now int64, op *putOp) (object.Header, int, error) {
-	h, n, err := l.store.readHead(at, &op.scratch)
-	if !errors.Is(err, object.CodeDisk) || err == error(errMerged) {
-		return h, n, err
-	}
-	if err = l.unreadAt(now, err); errors.Is(err, object.CodeCorrupt) {
-		l.store.noteUnreadable(at, err)
-		l.condemn(at)
-	}
-	return h, n, err
 }
 
 // Sync makes what a slot's records are now durable, whatever their bucket's

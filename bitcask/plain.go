@@ -2,6 +2,7 @@ package bitcask
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -204,7 +205,9 @@ func (l *lane) withoutReplaced(segs []*segment, sums minutes) (minutes, error) {
 				continue // other keys with the same hash
 			}
 			if len(op.places) > 1 && op.places[0].location == loc {
-				l.removeReplaced(op, &sums)
+				if err := l.removeReplaced(op, &sums); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -212,8 +215,8 @@ func (l *lane) withoutReplaced(segs []*segment, sums minutes) (minutes, error) {
 }
 
 // removeReplaced takes all but the greatest version of each key at op.places, of
-// one hash, out of the sums.
-func (l *lane) removeReplaced(op *putOp, sums *minutes) {
+// one hash, out of the sums. An error says that the disk failed to read one.
+func (l *lane) removeReplaced(op *putOp, sums *minutes) error {
 	type kept struct {
 		version object.Version
 		hash    uint64
@@ -221,6 +224,9 @@ func (l *lane) removeReplaced(op *putOp, sums *minutes) {
 	greatest := map[string]kept{}
 	for _, at := range op.places {
 		h, _, err := l.store.readHead(at, &op.scratch)
+		if errors.Is(err, object.CodeDisk) && !l.isCondemned(at) {
+			return err
+		}
 		if err != nil {
 			continue // damage, which the slot is doubted for
 		}
@@ -237,4 +243,5 @@ func (l *lane) removeReplaced(op *putOp, sums *minutes) {
 		}
 		sums.at(0).remove(have.hash, lesser)
 	}
+	return nil
 }

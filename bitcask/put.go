@@ -294,21 +294,32 @@ func (l *lane) currentAnew(op *putOp, keepAll bool) (*object.Header, error) {
 }
 
 // greatest returns the header with the greatest version among the records of a
-// key, and its place; a header without a key if there is none. It aliases op.
+// key, and its place; a header without a key if there is none. It aliases op. What
+// the disk fails to read is an error, unless it is a copy of what is returned.
 func (s *Store) greatest(places []place, key []byte, op *putOp) (best object.Header, at place, err error) {
+	var unread []place
 	for _, p := range places {
-		h, _, err := s.readHead(p, &op.scratch)
-		if err != nil && errors.Is(err, object.CodeCorrupt) {
+		h, _, fault := s.readHead(p, &op.scratch)
+		switch {
+		case fault == nil:
+		case errors.Is(fault, object.CodeCorrupt):
 			continue
-		}
-		if err != nil {
-			return object.Header{}, place{}, err
+		case fault == error(ErrExpired), fault == error(errMerged):
+			return object.Header{}, place{}, fault
+		default:
+			unread, err = append(unread, p), fault
+			continue
 		}
 		if string(h.Key) != string(key) || best.Key != nil && !p.beats(h.Version(), at, best.Version()) {
 			continue
 		}
 		best, at = h, p
 		op.scratch, op.best = op.best, op.scratch // best aliases what is kept
+	}
+	for _, p := range unread {
+		if best.Key == nil || p.digest != at.digest {
+			return object.Header{}, place{}, err
+		}
 	}
 	return best, at, nil
 }

@@ -13,7 +13,11 @@ import (
 // for a reader whose [object.Record.Verify] failed, and returns how many records
 // it set aside. The setting aside lasts until the Disk is closed; the doubt, and
 // a record put anew, last longer.
-func (s *Store) Recheck(b Bucket, hash uint64, epoch, now int64, key []byte) (setAside int, err error) {
+//
+// copied is the version of a whole record of the key that the caller has at hand, zero if
+// he has none. One of the same version that the disk fails to read is set aside as
+// well: others are for as long as they may be read yet.
+func (s *Store) Recheck(b Bucket, hash uint64, epoch, now int64, key []byte, copied object.Version) (setAside int, err error) {
 	d := s.disk
 	if !d.gate.enter() {
 		return 0, ErrStopping
@@ -32,20 +36,40 @@ func (s *Store) Recheck(b Bucket, hash uint64, epoch, now int64, key []byte) (se
 		return 0, err
 	}
 	for _, at := range op.places {
-		rec, err := s.readRecord(at)
-		if err != nil {
-			continue // told of as damage already
+		if fault := s.verify(at, key, copied, op); fault != nil {
+			l.setAside(at, fault)
+			setAside++
 		}
-		if string(rec.Key) == string(key) {
-			if fault := rec.Verify(); fault != nil {
-				s.noteUnreadable(at, fault)
-				l.condemn(at)
-				setAside++
-			}
-		}
-		rec.Release()
 	}
 	return setAside, nil
+}
+
+// verify reads a record and returns what is wrong with it, if it is the key's, and is to
+// be set aside.
+func (s *Store) verify(at place, key []byte, copied object.Version, op *putOp) (fault error) {
+	rec, err := s.readRecord(at)
+	if err == nil {
+		defer rec.Release()
+		if string(rec.Key) != string(key) {
+			return nil
+		}
+		return rec.Verify()
+	}
+	if !errors.Is(err, object.CodeDisk) || err == error(errMerged) {
+		return nil // told of as damage already, or dropped meanwhile
+	}
+	h, _, unread := s.readHead(at, &op.scratch)
+	if unread != nil || string(h.Key) != string(key) || h.Version() != copied {
+		return nil
+	}
+	return err
+}
+
+// setAside has a record no longer found, for that reason, and its slot doubted first.
+func (l *lane) setAside(at place, fault error) {
+	l.store.noteUnreadable(at, fault)
+	l.store.evidence.doubtLater(l.id, ReasonDamage) // also if the damage was met before
+	l.condemn(at)
 }
 
 // condemn has a record no longer found.
@@ -57,6 +81,7 @@ func (l *lane) condemn(at place) {
 	}
 	at.seg.condemned[at.offset8] = true
 	l.hasCondemned.Store(true)
+	l.forgetUnreadLocked(at)
 }
 
 // dropCondemned removes the places of condemned records.

@@ -13,7 +13,7 @@ import (
 
 // load opens the lane's segments: sealed ones by their hints, the others by
 // scanning them. One goroutine does it, others wait; after an error the next
-// one tries again.
+// one tries again, and so does maintenance.
 func (l *lane) load() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,6 +31,7 @@ func (l *lane) load() error {
 	l.loading = false
 	l.changed.Broadcast()
 	if err != nil {
+		l.unread.Store(true)
 		return err
 	}
 	l.segs, l.bucket, l.loaded, l.found = segs, bucket, true, nil
@@ -145,7 +146,12 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 	}
 	seg.durable = said.length
 	// The hint of a disk that cannot be read now may list what a scan of it misses.
-	b, err := l.recover(seg, size, trust, unread)
+	// But what has failed for too long is given up.
+	spell := l.failedLoading()
+	b, err := l.recover(seg, size, trust, unread && !spell.isOver())
+	if seg.rescan != nil {
+		seg.rescan.spell = spell
+	}
 	seg.retired = seg.retired || hinted // what is appended behind its hint would be lost if that were read right next time
 	switch {
 	case err != nil && err != errNeverUsed:
@@ -164,6 +170,13 @@ func (l *lane) open(seg *segment) (Bucket, error) {
 		s.evidence.setLater(seg.id, said)
 	}
 	return b, err
+}
+
+// failedLoading returns how long the lane could not be loaded.
+func (l *lane) failedLoading() unreadSpell {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.loadSpell
 }
 
 // A trust says what a scan may take for granted.

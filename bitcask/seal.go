@@ -102,7 +102,7 @@ func (s *Store) unsealedLanes() ([]*lane, error) {
 	for _, id := range s.evidence.list(func(_ segID, r segRecord) bool { return r.state.open() }) {
 		listed[id.laneID] = true
 	}
-	return s.lanesWhere(func(l *lane) bool { return listed[l.id] || l.hasKeydir() || l.unread.Load() }), errors.Join(faults...)
+	return s.lanesWhere(func(l *lane) bool { return listed[l.id] || l.hasKeydir() || l.isUnread() }), errors.Join(faults...)
 }
 
 func (l *lane) hasKeydir() bool {
@@ -116,12 +116,18 @@ func (l *lane) sealIfDue(now int64) (int, error) {
 	l.mu.RLock()
 	due = due && l.lastPut+l.store.disk.cfg.SealAfterSeconds <= now
 	l.mu.RUnlock()
-	if !due && !l.hasKeydir() && !l.unread.Load() {
+	if !due && !l.hasKeydir() && !l.isUnread() {
 		return 0, nil // not loaded, and not to be loaded before its time
 	}
-	l.rescanDue(now)
+	l.readUnread(now)
+	if err := l.rescanDue(now); l.unread.Load() && !l.isLoaded() {
+		return 0, err // it cannot be at present
+	}
 	return l.seal(due)
 }
+
+// isUnread reports whether there is something that the disk failed to read.
+func (l *lane) isUnread() bool { return l.unread.Load() || l.hasUnread.Load() }
 
 // seal seals the lane's frozen segments, and freezes the active one first if
 // asked to.

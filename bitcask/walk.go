@@ -14,7 +14,7 @@ import (
 // meanwhile may be among them or not. A header is valid until the next step
 // unless its Buf is retained. What has expired at now is left out. A damaged
 // record, or a failing disk, is yielded as an error, CodeCorrupt or CodeDisk, and the
-// walk goes on. A failure that has lasted for ten minutes counts as damage.
+// walk goes on; see [Store.Page].
 func (s *Store) Walk(b Bucket, slot expiry.Slot, now int64) iter.Seq2[Head, error] {
 	return func(yield func(Head, error) bool) {
 		s.walk(b, slot, now, func(op *putOp, _ place, n int, err error) bool {
@@ -70,7 +70,7 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 	if l == nil {
 		return
 	}
-	if err := l.whole(now); err != nil && !visit(nil, place{}, 0, err) {
+	if err := l.partlyRead(); err != nil && !visit(nil, place{}, 0, err) {
 		return
 	}
 	segs, unpin := l.pin()
@@ -82,11 +82,11 @@ func (s *Store) walk(b Bucket, slot expiry.Slot, now int64, visit func(op *putOp
 		}
 		for _, loc := range locations {
 			at := place{seg, loc}
-			h, n, err := l.readListed(at, now, op)
+			h, n, err := l.readListed(at, op)
 			switch {
 			case err == error(ErrExpired):
 				return // dropped meanwhile
-			case err == nil && (s.hidden(b, &h, now) || !b.KeepAll && len(segs) > 1 && l.superseded(at, &h, segs)):
+			case err == errCopied, err == nil && (s.hidden(b, &h, now) || !b.KeepAll && len(segs) > 1 && l.superseded(at, &h, segs)):
 				continue
 			}
 			if !visit(op, at, n, err) {
@@ -187,7 +187,7 @@ func (s *Store) Digests(b Bucket, slot expiry.Slot) ([]MinuteDigest, error) {
 	if err := l.load(); err != nil {
 		return nil, err
 	}
-	if err := l.partlyRead(); err != nil && !l.spellIsOver() {
+	if err := l.partlyRead(); err != nil {
 		return nil, err
 	}
 	var sums minutes

@@ -391,7 +391,7 @@ func (s *fakeStore) Page(b bitcask.Bucket, slot expiry.Slot, now int64, from uin
 	return bitcask.PageEnd, nil
 }
 
-func (s *fakeStore) Recheck(bb bitcask.Bucket, _ uint64, epoch, _ int64, key []byte) (setAside int, err error) {
+func (s *fakeStore) Recheck(bb bitcask.Bucket, _ uint64, epoch, _ int64, key []byte, _ object.Version) (setAside int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.bucketLocked(bb)

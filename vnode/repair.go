@@ -49,7 +49,7 @@ func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over objec
 	ack, err := v.putBy(r, hash, epoch, now, rec, byRepair)
 	if err == nil && ack == Known {
 		var damaged int
-		if damaged, err = v.store.Recheck(r.engine, hash, epoch, now.Unix(), rec.Key); err != nil {
+		if damaged, err = v.store.Recheck(r.engine, hash, epoch, now.Unix(), rec.Key, rec.Version()); err != nil {
 			v.set.counters.failed.Add(1)
 			return 0, err
 		}

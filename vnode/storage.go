@@ -28,7 +28,7 @@ type Storage interface {
 	// For merging with other replicas.
 	Buckets() ([]bitcask.Bucket, error)
 	Page(b bitcask.Bucket, slot expiry.Slot, now int64, from uint64, visit func(bitcask.Head, error) (more bool)) (next uint64, err error)
-	Recheck(b bitcask.Bucket, hash uint64, epoch, now int64, key []byte) (setAside int, err error)
+	Recheck(b bitcask.Bucket, hash uint64, epoch, now int64, key []byte, copied object.Version) (setAside int, err error)
 	Sync(b bitcask.Bucket, slot expiry.Slot) error
 	RaiseHorizon(b bitcask.Bucket, to expiry.Horizon) error
 	Known() bool

@@ -1,0 +1,402 @@
+package bitcask
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/mayflydb/mayfly/internal/object"
+	"github.com/mayflydb/mayfly/internal/vfs"
+)
+
+// failSector fails reads that touch a byte of a file, until another one has its name.
+func failSector(name string, at int64) func(vfs.Op) error {
+	replaced := false
+	return func(op vfs.Op) error {
+		replaced = replaced || op.Kind == vfs.OpCreate && op.Name == name+vfs.TempSuffix
+		if !replaced && op.Kind == vfs.OpRead && op.Name == name && op.Offset <= at && at < op.Offset+op.Bytes {
+			return syscall.EIO
+		}
+		return nil
+	}
+}
+
+// A badSlot is a slot, or a plain bucket, of a replica whose two others are whole.
+type badSlot struct {
+	t    *testing.T
+	cfg  Config
+	fsys *vfs.Mem
+	d    *Disk
+	s    *Store
+	b    Bucket
+	all  []*testObject // what the others have
+	now  int64
+}
+
+func newBadSlot(t *testing.T, b Bucket, sealed bool) *badSlot {
+	t.Helper()
+	w := &badSlot{t: t, cfg: testConfig(), fsys: vfs.NewMem(), b: b, now: t0}
+	w.cfg.TTL = func(uint64) int64 { return 0 }
+	w.cfg.SealAfterSeconds = 100_000 // only where it is said
+	w.open()
+	for i := range 20 {
+		w.all = append(w.all, make1(t, b, t0, fmt.Sprint(i), t0*1e6, bytesOf(uint64(i), 8000)))
+		mustPut(t, w.s, w.all[i])
+	}
+	if sealed {
+		if err := w.s.Seal(b, slotAt(t0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *badSlot) open() { w.d, w.s = openAll(w.t, w.fsys, w.cfg) }
+
+func (w *badSlot) reopen() {
+	w.t.Helper()
+	if err := w.d.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.open()
+}
+
+func (w *badSlot) hint() string { return hintName(segmentsOf(w.t, w.fsys)[0]) }
+
+// page lists the slot.
+func (w *badSlot) page() (listed map[string]bool, damaged bool, err error) {
+	listed = map[string]bool{}
+	var failed error
+	_, err = w.s.Page(w.b, slotAt(t0), w.now, 0, func(h Head, fault error) bool {
+		switch {
+		case fault == nil:
+			listed[string(h.Key)] = true
+		case errors.Is(fault, object.CodeCorrupt):
+			damaged = true
+		default:
+			failed = fault
+		}
+		return true
+	})
+	return listed, damaged, errors.Join(err, failed)
+}
+
+// merge is what a node does every minute, or so, about its doubts: it takes what it
+// lacks from two complete owners, and may vouch again.
+func (w *badSlot) merge() {
+	w.t.Helper()
+	doubts := w.s.Doubts()
+	if len(doubts) == 0 {
+		return
+	}
+	listed, _, err := w.page()
+	if err != nil {
+		wantErr(w.t, err, object.CodeDisk, "a page")
+		return
+	}
+	for _, o := range w.all {
+		if !listed[o.key] {
+			if _, err := w.s.Put(o.b, o.hash(), o.epoch, w.now, o.rec, nil); err != nil {
+				wantErr(w.t, err, object.CodeDisk, "a record that is given")
+				return
+			}
+		}
+	}
+	if err := w.s.Sync(w.b, slotAt(t0)); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, d := range doubts {
+		if err := w.s.ClearDoubt(d); err != nil {
+			wantErr(w.t, err, object.CodeUnknown, "clearing a doubt")
+		}
+	}
+}
+
+// use gets everything: what is not served is an error of the disk's, or the slot is
+// doubted.
+func (w *badSlot) use() (served int) {
+	w.t.Helper()
+	for _, o := range w.all {
+		err := w.s.getErr(o, w.now)
+		if err == nil {
+			served++
+		} else if doubted := len(w.s.Doubts()) > 0; !errors.Is(err, object.CodeDisk) && !doubted {
+			w.t.Fatalf("%d s after the first failure: get %q: %v, and no doubt", w.now-t0, o.key, err)
+		}
+	}
+	return served
+}
+
+// pass lets time pass, with what a node does meanwhile.
+func (w *badSlot) pass(seconds int64) {
+	w.t.Helper()
+	for end := w.now + seconds; w.now < end; w.now += 10 {
+		_, _ = w.d.Maintain(w.now, true)
+		if w.now%60 == 0 {
+			w.merge()
+		}
+	}
+}
+
+// whole wants everything served, listed and vouched for.
+func (w *badSlot) whole(when string) {
+	w.t.Helper()
+	if served := w.use(); served != len(w.all) {
+		w.t.Errorf("%s: %d of %d are served", when, served, len(w.all))
+	}
+	if listed, damaged, err := w.page(); len(listed) != len(w.all) || damaged || err != nil {
+		w.t.Errorf("%s: %d of %d are listed, damaged %v, %v", when, len(listed), len(w.all), damaged, err)
+	}
+	if doubts := w.s.Doubts(); len(doubts) > 0 {
+		w.t.Errorf("%s: doubts %+v", when, doubts)
+	}
+	for _, o := range w.all {
+		if action, err := w.s.Put(o.b, o.hash(), o.epoch, w.now, o.rec, nil); action != Same || err != nil {
+			w.t.Fatalf("%s: put again: %v, %v", when, action, err)
+		}
+	}
+}
+
+// TestBadSector: a sector that can never be read again costs a replica nothing for
+// longer than a quarter of an hour, if two others have what was in it: also after a
+// restart, which has to find out again.
+func TestBadSector(t *testing.T) {
+	header := func(w *badSlot) func(vfs.Op) error {
+		return failSector(segmentsOf(w.t, w.fsys)[0], offsetOf(w.t, w.s, w.all[2]))
+	}
+	value := func(w *badSlot) func(vfs.Op) error {
+		return failSector(segmentsOf(w.t, w.fsys)[0], offsetOf(w.t, w.s, w.all[2])+5000)
+	}
+	hint := func(w *badSlot) func(vfs.Op) error { return failSector(w.hint(), hintHeaderSize+20) }
+	both := func(rules ...func(w *badSlot) func(vfs.Op) error) func(w *badSlot) func(vfs.Op) error {
+		return func(w *badSlot) func(vfs.Op) error {
+			var all []func(vfs.Op) error
+			for _, r := range rules {
+				all = append(all, r(w))
+			}
+			return func(op vfs.Op) error {
+				for _, rule := range all {
+					if err := rule(op); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		}
+	}
+	hurtHint := func(w *badSlot) func(vfs.Op) error {
+		edit(w.t, w.fsys, w.hint(), func(b []byte) []byte { b[hintHeaderSize+20] ^= 1; return b })
+		return header(w)
+	}
+	for _, tc := range []struct {
+		name  string
+		b     Bucket
+		seal  bool
+		fails func(w *badSlot) func(vfs.Op) error
+	}{
+		{"under a header, sealed", events, true, header},
+		{"under a header, open", events, false, header},
+		{"under a header, plain", plain, false, header},
+		{"under a header, plain and sealed", plain, true, header},
+		{"under a value, sealed", events, true, value},
+		{"under a value, open", events, false, value},
+		{"under a value, plain", plain, false, value},
+		{"under a value, plain and sealed", plain, true, value},
+		{"in a hint", events, true, hint},
+		{"in a hint, plain", plain, true, hint},
+		{"in a hint and under a header", events, true, both(hint, header)},
+		{"in a hint and under a header, plain", plain, true, both(hint, header)},
+		{"under a header, and the hint is damaged", events, true, hurtHint},
+		{"under a header, and the hint is damaged, plain", plain, true, hurtHint},
+	} {
+		for _, reopen := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, reopened: %v", tc.name, reopen), func(t *testing.T) {
+				w := newBadSlot(t, tc.b, tc.seal)
+				w.fsys.Inject(tc.fails(w))
+				if reopen {
+					w.reopen()
+				}
+				w.use()
+				w.pass(900)
+				w.whole("after a quarter of an hour")
+				w.reopen()
+				w.use()
+				w.pass(900)
+				w.whole("a quarter of an hour after a restart")
+			})
+		}
+	}
+}
+
+// TestUnreadOneByOne: that a record could not be read for ten minutes says nothing of
+// others, which the disk fails to read for a moment.
+func TestUnreadOneByOne(t *testing.T) {
+	w := newBadSlot(t, events, true)
+	bad := failSector(segmentsOf(t, w.fsys)[0], offsetOf(t, w.s, w.all[2]))
+	w.fsys.Inject(bad)
+	w.use()
+	w.pass(900)
+	w.whole("with one bad sector")
+	w.fsys.Inject(failReads(segSuffix))
+	if listed, damaged, err := w.page(); !errors.Is(err, object.CodeDisk) {
+		t.Errorf("while nothing can be read %d are listed, damaged %v, %v", len(listed), damaged, err)
+	}
+	w.fsys.Inject(bad)
+	w.pass(60)
+	w.whole("when the disk reads again")
+}
+
+// TestUnreadAgain: a record that was read again, after its slot was doubted and merged,
+// and then is not for good, is noticed again.
+func TestUnreadAgain(t *testing.T) {
+	w := newBadSlot(t, events, true)
+	bad := failSector(segmentsOf(t, w.fsys)[0], offsetOf(t, w.s, w.all[2])+5000)
+	w.fsys.Inject(bad)
+	w.use()
+	if len(w.s.Doubts()) != 1 {
+		t.Fatalf("doubts %+v", w.s.Doubts())
+	}
+	w.fsys.Inject(nil)
+	w.pass(120)
+	w.whole("when it is read again")
+	w.fsys.Inject(bad)
+	w.use()
+	w.pass(900)
+	w.whole("when it is not, for long")
+}
+
+// TestDamagedHeader: a page tells of a damaged header once. Then the slot is doubted,
+// and what others gave is all there is.
+func TestDamagedHeader(t *testing.T) {
+	for _, b := range []Bucket{events, plain} {
+		w := newBadSlot(t, b, true)
+		at := offsetOf(t, w.s, w.all[2])
+		edit(t, w.fsys, segmentsOf(t, w.fsys)[0], func(b []byte) []byte { b[at+frameSize+10] ^= 1; return b })
+		w.reopen()
+		if listed, damaged, err := w.page(); len(listed) != 19 || !damaged || err != nil || len(w.s.Doubts()) != 1 {
+			t.Errorf("%d are listed, damaged %v, %v, doubts %+v", len(listed), damaged, err, w.s.Doubts())
+		}
+		w.pass(60)
+		w.whole("merged")
+	}
+}
+
+// TestUnreadForAWhile: for ten minutes nothing is concluded from what the disk does not
+// read, and when it does, nothing was put anew.
+func TestUnreadForAWhile(t *testing.T) {
+	for _, reopen := range []bool{false, true} {
+		for _, under := range []int64{0, 5000} {
+			w := newBadSlot(t, events, false)
+			w.fsys.Inject(failSector(segmentsOf(t, w.fsys)[0], offsetOf(t, w.s, w.all[2])+under))
+			if reopen {
+				w.reopen()
+			}
+			w.use()
+			w.pass(unreadPatience - 20)
+			if listed, damaged, err := w.page(); damaged || err == nil && len(listed) != len(w.all) || err != nil && !errors.Is(err, object.CodeDisk) {
+				t.Errorf("shortly before ten minutes %d are listed, damaged %v, %v", len(listed), damaged, err)
+			}
+			w.fsys.Inject(nil)
+			w.pass(120)
+			w.whole("when the disk reads again")
+			w.d.Close()
+			if found, totals := checkAll(t, w.fsys); totals.Records != int64(len(w.all)) || totals.Damage > 0 {
+				t.Errorf("check: %+v, %+v", totals, found)
+			}
+		}
+	}
+}
+
+// TestRecheckUnread: what the disk fails to read now is set aside for who has a copy of
+// the same version, and for nobody else.
+func TestRecheckUnread(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		w := newBadSlot(t, events, sealed)
+		o := w.all[2]
+		w.fsys.Inject(failSector(segmentsOf(t, w.fsys)[0], offsetOf(t, w.s, o)+5000))
+		for _, tc := range []struct {
+			copied object.Version
+			want   int
+		}{{object.Version{}, 0}, {w.all[3].rec.Version(), 0}, {o.rec.Version(), 1}, {o.rec.Version(), 0}} {
+			if n, err := w.s.Recheck(o.b, o.hash(), o.epoch, w.now, []byte(o.key), tc.copied); n != tc.want || err != nil {
+				t.Errorf("%d are set aside with a copy of version %v, %v, want %d", n, tc.copied, err, tc.want)
+			}
+		}
+		if len(w.s.Doubts()) != 1 {
+			t.Errorf("doubts %+v", w.s.Doubts())
+		}
+		mustPut(t, w.s, o)
+		w.pass(120)
+		w.whole("put anew")
+		w.reopen()
+		w.whole("after a restart")
+	}
+}
+
+// TestMuchUnread: where very much cannot be read, it is looked at by and by, and what
+// has no room to be remembered is met again.
+func TestMuchUnread(t *testing.T) {
+	w := newBadSlot(t, events, true)
+	for i := range maxUnread + 100 {
+		w.all = append(w.all, make1(t, events, t0, fmt.Sprint("small", i), t0*1e6, nil))
+		mustPut(t, w.s, w.all[len(w.all)-1])
+	}
+	name := segmentsOf(t, w.fsys)[1]
+	e, err := w.fsys.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.fsys.Inject(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && op.Name == name && op.Offset < e.SizeBytes {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.use()
+	l, err := w.s.lane(laneOf(events, t0, testSlot), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.pass(900)
+		if n := len(l.unreadRecords); n > maxUnread {
+			t.Errorf("%d records are remembered", n)
+		}
+	}
+	w.whole("in the end")
+}
+
+// offsetOf returns where the record of an object begins.
+func offsetOf(t *testing.T, s *Store, o *testObject) int64 {
+	t.Helper()
+	op := s.disk.newOp()
+	defer s.disk.freeOp(op)
+	if err := s.find(o.b, o.hash(), o.epoch, t0, op); err != nil {
+		t.Fatal(err)
+	}
+	return op.places[0].offset()
+}
+
+// TestUnreadSpell: a failure is one with those before it if it comes soon after.
+func TestUnreadSpell(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		met  []int64
+		over bool
+	}{
+		{"once", []int64{1000}, false},
+		{"for nine minutes", []int64{1000, 1200, 1400, 1540}, false},
+		{"for ten", []int64{1000, 1300, 1600}, true},
+		{"once, and once much later", []int64{1000, 1900}, false},
+		{"the clock was put back", []int64{5000, 1000, 1300}, false},
+	} {
+		var u unreadSpell
+		for _, at := range tc.met {
+			u.met(at)
+		}
+		if u.isOver() != tc.over {
+			t.Errorf("%s: over: %v", tc.name, u.isOver())
+		}
+	}
+}
