@@ -177,7 +177,8 @@ func (v *Vnode) row(r *rules, hash uint64, epoch int64, now time.Time, key []byt
 }
 
 // load reads a row's records. Those that are damaged are counted and leave the
-// row incomplete: what they said may still be found on other replicas.
+// row incomplete: what they said may still be found on other replicas. They are set
+// aside and their slot doubted, so that it is looked for there.
 func (v *Vnode) load(into *row, r *rules, hash uint64, epoch int64, now time.Time, key []byte) error {
 	rows := new(index.Accumulator)
 	stamp, damaged := int64(0), false
@@ -189,6 +190,9 @@ func (v *Vnode) load(into *row, r *rules, hash uint64, epoch int64, now time.Tim
 		rows.Add(row)
 		stamp = max(stamp, rec.TimestampMicros)
 	})
+	if err == nil && damaged {
+		_, err = v.store.Recheck(r.engine, hash, epoch, now.Unix(), key, object.Version{})
+	}
 	if err != nil {
 		return err
 	}

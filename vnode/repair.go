@@ -22,9 +22,10 @@ import (
 // its key there, since the caller has seen to it that the value is kept. Any
 // other value is a CodeConflict.
 //
-// What is here already is read and verified, as who gives it may have found that it
-// cannot be used: a damaged value is set aside, its slot doubted, and the record
-// stored anew.
+// What is here already, the same or what is in conflict with it, is read and verified,
+// as who gives it may have found that it cannot be used: a damaged value is set aside,
+// its slot doubted, and the record stored. So is the very same record if the disk
+// fails to read it now: a second copy harms nobody.
 //
 // It returns when the record is as durable as its bucket's sync policy asks; see
 // [Vnode.Sync]. CodeExpired says that nobody needs it any more.
@@ -43,15 +44,18 @@ func (v *Vnode) Repair(now time.Time, hash uint64, rec object.Record, over objec
 	if rec.Kind == object.Delta {
 		return v.repairRow(r, hash, epoch, now, rec)
 	}
+	if err := rec.Verify(); err != nil { // or it might take the place of a whole one
+		return 0, v.refuse(object.Errorf(object.CodeCorrupt, object.NotDone, "%w", err))
+	}
 	byRepair := func(writeOnce bool, old, next *object.Header) (bitcask.Action, conflict) {
 		return decideRepair(writeOnce, over, old, next)
 	}
 	ack, err := v.putBy(r, hash, epoch, now, rec, byRepair)
-	if err == nil && ack == Known {
-		var damaged int
-		if damaged, err = v.store.Recheck(r.engine, hash, epoch, now.Unix(), rec.Key, rec.Version()); err != nil {
+	if err == nil && ack == Known || errors.Is(err, object.CodeConflict) {
+		damaged, fault := v.store.Recheck(r.engine, hash, epoch, now.Unix(), rec.Key, rec.Version())
+		if fault != nil {
 			v.set.counters.failed.Add(1)
-			return 0, err
+			return 0, fault
 		}
 		if damaged > 0 {
 			ack, err = v.putBy(r, hash, epoch, now, rec, byRepair)
@@ -104,7 +108,7 @@ func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec
 	news := index.Lacking(have, theirs)
 	lacking := news
 	if v.doubted(r, v.set.slotOf(r, epoch)) {
-		stored, err := v.storedRow(r, hash, epoch, now, rec.Key)
+		stored, _, err := v.storedRow(r, hash, epoch, now, rec.Key)
 		if err != nil {
 			v.set.counters.failed.Add(1)
 			return 0, err
@@ -127,15 +131,17 @@ func (v *Vnode) repairRow(r *rules, hash uint64, epoch int64, now time.Time, rec
 }
 
 // storedRow returns what the records of a row that can be read say, whatever the
-// cache has.
-func (v *Vnode) storedRow(r *rules, hash uint64, epoch int64, now time.Time, key []byte) (index.Row, error) {
+// cache has, and whether some are damaged.
+func (v *Vnode) storedRow(r *rules, hash uint64, epoch int64, now time.Time, key []byte) (row index.Row, damaged bool, err error) {
 	var rows index.Accumulator
-	err := v.eachDelta(r, hash, epoch, now, key, func(_ *object.Record, row index.Row, fault error) {
-		if fault == nil {
-			rows.Add(row)
+	err = v.eachDelta(r, hash, epoch, now, key, func(_ *object.Record, row index.Row, fault error) {
+		if fault != nil {
+			damaged = true
+			return
 		}
+		rows.Add(row)
 	})
-	return rows.Row(), err
+	return rows.Row(), damaged, err
 }
 
 // Buckets returns the buckets of which something is stored here.
@@ -224,10 +230,11 @@ func (v *Vnode) pageRows(now time.Time, r *rules, slot expiry.Slot, from uint64,
 	for i := 0; i < len(rows); {
 		at, more := rows[i].position, i < pageRowsMost
 		for ; i < len(rows) && rows[i].position == at; i++ {
-			digest, found, err := v.pagedDigest(r, slot, now, &rows[i])
+			digest, found, lacking, err := v.pagedDigest(r, slot, now, &rows[i])
 			if err != nil {
 				return from, damaged, v.slotError(r, slot, err)
 			}
+			damaged = damaged || lacking
 			if !found {
 				continue
 			}
@@ -242,17 +249,20 @@ func (v *Vnode) pageRows(now time.Time, r *rules, slot expiry.Slot, from uint64,
 }
 
 // pagedDigest returns the digest of a row as a page shows it: while the slot is in
-// doubt that of its records, see repairRow.
-func (v *Vnode) pagedDigest(r *rules, slot expiry.Slot, now time.Time, p *pagedRow) (digest object.Digest, found bool, err error) {
+// doubt that of its records, see repairRow. lacking tells that some of these are
+// damaged.
+func (v *Vnode) pagedDigest(r *rules, slot expiry.Slot, now time.Time, p *pagedRow) (digest object.Digest, found, lacking bool, err error) {
 	if v.doubted(r, slot) {
-		row, err := v.storedRow(r, p.hash, p.key.Epoch, now, []byte(p.text))
-		return row.Digest(), !row.Empty(), err
+		row, lacking, err := v.storedRow(r, p.hash, p.key.Epoch, now, []byte(p.text))
+		return row.Digest(), !row.Empty(), lacking, err
 	}
+	vouched := v.completeIn(r, slot)
 	a, _, err := v.readRow(r, p.hash, p.key.Epoch, now, []byte(p.text))
+	lacking = vouched && !a.Complete
 	if err != nil || a.State != Found {
-		return object.Digest{}, false, err
+		return object.Digest{}, false, lacking, err
 	}
-	return a.Row.Digest(), true, nil
+	return a.Row.Digest(), true, lacking, nil
 }
 
 // putDelta appends a delta to a row that is in the cache, which lacks news of it.

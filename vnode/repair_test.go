@@ -142,46 +142,52 @@ func (n *node) damage(text []byte) {
 	n.t.Helper()
 	e := n.sys.(*engine)
 	e.shut()
+	name, at := n.locate(text)
+	f, err := e.fs.OpenReadWrite(name)
+	if err == nil {
+		_, err = f.WritevAt([][]byte{{text[0] ^ 1}}, at)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	e.open()
+	n.open()
+}
+
+// locate returns the segment that has text, and where; it must be there once.
+func (n *node) locate(text []byte) (name string, at int64) {
+	n.t.Helper()
+	fsys := n.sys.(*engine).fs
 	found := 0
 	var look func(dir string)
 	look = func(dir string) {
-		entries, err := e.fs.ReadDir(dir)
+		entries, err := fsys.ReadDir(dir)
 		if err != nil {
 			n.t.Fatal(err)
 		}
 		for _, entry := range entries {
-			name := path.Join(dir, entry.Name)
-			if entry.IsDir {
-				look(name)
-				continue
-			}
-			if !strings.HasSuffix(name, ".seg") {
-				continue
-			}
-			f, err := e.fs.OpenReadWrite(name)
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			size, err := f.Size()
-			all := make([]byte, size)
-			if err == nil {
-				_, err = f.ReadAt(all, 0)
-			}
-			if at := bytes.Index(all, text); err == nil && at >= 0 {
-				found++
-				_, err = f.WritevAt([][]byte{{all[at] ^ 1}}, int64(at))
-			}
-			if err := errors.Join(err, f.Close()); err != nil {
-				n.t.Fatal(err)
+			file := path.Join(dir, entry.Name)
+			switch {
+			case entry.IsDir:
+				look(file)
+			case strings.HasSuffix(file, ".seg"):
+				all, err := vfs.ReadFile(fsys, file, 1<<30)
+				if err != nil {
+					n.t.Fatal(err)
+				}
+				if i := bytes.Index(all, text); i >= 0 {
+					name, at = file, int64(i)
+					found += bytes.Count(all, text)
+				}
 			}
 		}
 	}
 	look(".")
 	if found != 1 {
-		n.t.Fatalf("%q is in %d files", text, found)
+		n.t.Fatalf("%q is in %d places", text, found)
 	}
-	e.open()
-	n.open()
+	return name, at
 }
 
 // TestRepairRow: a row takes what it lacks, as one record, although its second is
