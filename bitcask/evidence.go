@@ -300,6 +300,13 @@ func (e *evidence) doubted(id laneID) bool {
 	return one || all
 }
 
+// reason returns why a slot is doubted, 0 if it is not.
+func (e *evidence) reason(id laneID) Reason {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.m.doubts[id]
+}
+
 // removeLater removes what is said of a segment that never took a record.
 func (e *evidence) removeLater(id segID) {
 	e.mu.Lock()

@@ -61,7 +61,8 @@ type lane struct {
 	unreadRecords []unreadRecord // those that wait longest for being read again in front
 	unreadAt      int64          // seconds: when they are
 
-	sealing sync.Mutex // held by the one that seals; only sealing waits for it
+	sealing  sync.Mutex // held by the one that seals, or syncs what others could not; only these wait for it
+	rewrites int        // of segments whose sync failed, in vain; guarded by sealing
 
 	freed      atomic.Uint32 // how often the role became free
 	queueBytes int64

@@ -178,7 +178,7 @@ func (l *lane) visitPosition(b Bucket, now int64, op *putOp, places []place, vis
 }
 
 // Sync makes what a slot's records are now durable, whatever their bucket's
-// policy. The slot is ignored in a plain bucket.
+// policy, and whichever sync has failed before. The slot is ignored in a plain bucket.
 func (s *Store) Sync(b Bucket, slot expiry.Slot) error {
 	if !s.disk.gate.enter() {
 		return ErrStopping
@@ -188,7 +188,7 @@ func (s *Store) Sync(b Bucket, slot expiry.Slot) error {
 	if l == nil || err != nil {
 		return err
 	}
-	if err := l.clean(); err != nil {
+	if err := l.syncAll(); err != nil {
 		return err
 	}
 	return s.publish("marking a slot clean")

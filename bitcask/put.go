@@ -33,6 +33,7 @@ type putOp struct {
 	awaited bool          // another put of the key waits for this one
 
 	reserved bool // it has its place
+	rewrite  bool // it is for a record that is there already
 
 	chained *putOp // in the lane's claims
 	group   uint8  // of the lane's flight
@@ -180,7 +181,7 @@ func (l *lane) put(b Bucket, op *putOp, decide Decide) (Action, error) {
 		return 0, err
 	}
 	action := decide(old, &op.next)
-	if action == Same && op.sync == SyncAlways && op.old.seg != nil && op.old.seg.syncFailed() {
+	if action == Same && (op.sync == SyncAlways || op.rewrite && op.oldVersion == op.version) && op.old.seg != nil && op.old.seg.syncFailed() {
 		action = Append // what is there cannot be made durable any more
 	}
 	switch action {

@@ -27,6 +27,7 @@ func (l *lane) load() error {
 	found := l.found
 	l.mu.Unlock()
 	segs, bucket, err := l.openAll(found)
+	l.giveUpSyncs(segs)
 	l.mu.Lock()
 	l.loading = false
 	l.changed.Broadcast()

@@ -41,6 +41,8 @@ type segment struct {
 
 	rescan *rescan // it is to be scanned again; nil mostly
 
+	rewritten bool // its sync has failed, and what it holds is elsewhere; guarded by the lane's sealing
+
 	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
 
 	holes []hole // the appender's, and the scan's: where puts did not finish, until they are marked
