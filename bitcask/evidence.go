@@ -54,7 +54,7 @@ type Doubt struct {
 	Bucket uint64      // bucket id; 0 if All
 	Slot   expiry.Slot // -1 in a plain bucket
 	All    bool        // every slot of every bucket of the partition
-	Reason Reason      // the first one found
+	Reason Reason      // the first one found, or ReasonSyncFailed
 
 	noted uint64 // how often, when it was listed; see ClearDoubt
 }
@@ -155,12 +155,13 @@ func (e *evidence) judge() {
 
 func (e *evidence) changedLocked() { e.changes++ }
 
-// doubtLater notes a doubt; the first reason of a slot stays.
+// doubtLater notes a doubt; the first reason of a slot stays, unless what was found now
+// asks for more than the others do, see rewrite.go.
 func (e *evidence) doubtLater(id laneID, why Reason) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.noted[id]++
-	if _, known := e.m.doubts[id]; !known {
+	if was, known := e.m.doubts[id]; !known || why == ReasonSyncFailed && was != why {
 		e.m.doubts[id] = why
 		e.none.Store(false)
 		e.changedLocked()

@@ -33,6 +33,19 @@ func (l *lane) giveUpSyncs(segs []*segment) {
 	}
 }
 
+// giveUpSyncs does it with one segment, if it is in use already.
+func (s *Store) giveUpSyncs(id segID) {
+	l, err := s.lane(id.laneID, false)
+	if l == nil || err != nil {
+		return
+	}
+	for _, seg := range l.snapshot() {
+		if seg.id == id {
+			seg.syncer.giveUp(errBroken)
+		}
+	}
+}
+
 // giveUp has no sync of the segment succeed any more.
 func (y *segSyncer) giveUp(cause error) {
 	y.mu.Lock()
@@ -128,6 +141,9 @@ func (l *lane) rewrite(at place) error {
 	}
 	op.raw, op.next, op.version, op.size = rec.Raw(), rec.Header, rec.Version(), framedSize(len(rec.Raw()))
 	op.digest = op.version.Short()
-	_, err = l.put(l.knownBucket(), op, Newest)
+	action, err := l.put(l.knownBucket(), op, Newest)
+	if err == nil && action == Append {
+		s.disk.stats.rewritten.Add(1)
+	}
 	return err
 }

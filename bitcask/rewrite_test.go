@@ -29,6 +29,9 @@ func TestSyncAfterFailure(t *testing.T) {
 					fsys.Inject(onSegments(vfs.OpSync, 1, syscall.EIO))
 					_, _ = s.putTest(all[1])
 					_, _ = s.putTest(all[2])
+					if killed {
+						s.evidence.doubtLater(laneOf(b, t0, testSlot), ReasonDamage)
+					}
 					_ = s.CleanIdle(t0 + cleanAfter) // under SyncNone it is what fails
 					fsys.Inject(nil)
 					if len(s.Doubts()) != 1 || s.Doubts()[0].Reason != ReasonSyncFailed {

@@ -33,6 +33,7 @@ type segment struct {
 	id         segID
 	generation uint32
 	retired    bool // the appender's: nothing more is appended, as the header is damaged or a write failed
+	rewritten  bool // its sync has failed, and what it holds is elsewhere; guarded by the lane's sealing
 
 	sealed atomic.Pointer[sealedHint] // set before keydir becomes nil; another one after each sealing
 
@@ -40,8 +41,6 @@ type segment struct {
 	buriedAt int64        // seconds; of a plain bucket, see lane.bury
 
 	rescan *rescan // it is to be scanned again; nil mostly
-
-	rewritten bool // its sync has failed, and what it holds is elsewhere; guarded by the lane's sealing
 
 	condemned map[uint32]bool // by offset8: records whose values are known to be bad; nil mostly
 

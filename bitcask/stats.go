@@ -5,7 +5,7 @@ import "sync/atomic"
 // counters are the Disk's running counts, but for those of every call, see stripe.
 type counters struct {
 	putsSame, putsConflict, putsExpired, putsLowSpace, putsOverload                                                    atomic.Int64
-	writeErrors, syncs, syncErrors, badReads                                                                           atomic.Int64
+	writeErrors, syncs, syncErrors, badReads, givenUp, rewritten                                                       atomic.Int64
 	merges, mergedSegments, mergeRead, mergeWritten                                                                    atomic.Int64
 	mergeWaits, mergeFailures, mergeSkipped, tombstonesReaped, plainExpired, plainUnneeded                             atomic.Int64
 	segmentsMade, segmentsAhead, allocations, sealed, recoveries, tornTails, holes, damage, filesExpired, bytesExpired atomic.Int64
@@ -26,6 +26,8 @@ type Stats struct {
 	HintPageMisses             int64 // and those they did not
 	HintCacheBytes             int64 // of memory for them
 	BadReads                   int64 // records that fail their checks, or cannot be read
+	GivenUp                    int64 // records that could not be read for too long, and count as damaged
+	Rewritten                  int64 // records put once more, as a sync of their segment had failed
 	Damage                     int64 // stretches set aside, see Store.Damage
 	TornTails                  int64 // cut off
 	Holes                      int64 // puts that a killed process did not finish, found and marked
@@ -59,6 +61,8 @@ type Stats struct {
 	OpenKeys                 int64 // in those
 	KeydirBytes              int64
 	Doubts                   int // slots that may lack records
+	UnreadRecords            int // that the disk failed to read, and that are tried again
+	UnreadSegments           int // the same
 }
 
 // Stats returns the Disk's counts. It costs a walk over the slots in use.
@@ -72,7 +76,7 @@ func (d *Disk) Stats() Stats {
 		PutsSame: c.putsSame.Load(), PutsConflict: c.putsConflict.Load(), PutsExpired: c.putsExpired.Load(),
 		PutsLowSpace: c.putsLowSpace.Load(), PutsOverload: c.putsOverload.Load(), WriteErrors: c.writeErrors.Load(),
 		Syncs: c.syncs.Load(), SyncErrors: c.syncErrors.Load(),
-		BadReads: c.badReads.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(), Holes: c.holes.Load(),
+		BadReads: c.badReads.Load(), GivenUp: c.givenUp.Load(), Rewritten: c.rewritten.Load(), Damage: c.damage.Load(), TornTails: c.tornTails.Load(), Holes: c.holes.Load(),
 		Merges: c.merges.Load(), MergedSegments: c.mergedSegments.Load(), MergeReadBytes: c.mergeRead.Load(), MergeWrittenBytes: c.mergeWritten.Load(),
 		MergeWaits: c.mergeWaits.Load(), MergeFailures: c.mergeFailures.Load(), MergeSkipped: c.mergeSkipped.Load(),
 		TombstonesReaped: c.tombstonesReaped.Load(), PlainExpired: c.plainExpired.Load(), PlainUnneeded: c.plainUnneeded.Load(), Merging: c.merging.Load(),
@@ -98,7 +102,11 @@ func (l *lane) addStats(st *Stats) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	st.BuriedSegments += len(l.buried)
+	st.UnreadRecords += len(l.unreadRecords)
 	for _, seg := range l.segs {
+		if seg.rescan != nil {
+			st.UnreadSegments++
+		}
 		if !l.timed {
 			st.PlainBytes += seg.end.Load()
 			st.PlainDeadBytes += seg.plain.dead

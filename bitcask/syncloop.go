@@ -119,6 +119,7 @@ func (i inheritance) sync() {
 	case !vfs.IsNotExist(err): // else it was dropped, or is found missing
 		d.stats.syncErrors.Add(1)
 		i.store.noteDamage(Damage{File: name, What: fmt.Sprintf("syncing failed: %v", err)}, i.id.laneID, ReasonSyncFailed)
+		i.store.giveUpSyncs(i.id)
 	}
 }
 

@@ -118,6 +118,7 @@ func (l *lane) readUnreadOne(r *unreadRecord, now int64) error {
 		if r.spell.met(now); !r.spell.isOver() {
 			return err
 		}
+		d.stats.givenUp.Add(1)
 		err = object.Errorf(object.CodeCorrupt, object.NotDone, "it could not be read for %d minutes and counts as damaged: %v", unreadPatience/60, err)
 	}
 	l.setAside(r.at, err)

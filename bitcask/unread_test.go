@@ -354,17 +354,16 @@ func TestMuchUnread(t *testing.T) {
 		return nil
 	})
 	w.use()
-	l, err := w.s.lane(laneOf(events, t0, testSlot), false)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range 2 {
 		w.pass(900)
-		if n := len(l.unreadRecords); n > maxUnread {
+		if n := w.d.Stats().UnreadRecords; n > maxUnread {
 			t.Errorf("%d records are remembered", n)
 		}
 	}
 	w.whole("in the end")
+	if s := w.d.Stats(); s.GivenUp != maxUnread+100 || s.UnreadRecords != 0 {
+		t.Errorf("%d are given up, %d remembered", s.GivenUp, s.UnreadRecords)
+	}
 }
 
 // offsetOf returns where the record of an object begins.

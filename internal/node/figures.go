@@ -238,6 +238,10 @@ var diskFigures = []figure[bitcask.Stats]{
 	{"keydir_bytes", "Memory that keydirs take.", gauge, func(s *bitcask.Stats) float64 { return float64(s.KeydirBytes) }},
 	{"doubts", "Slots that may lack records.", gauge, func(s *bitcask.Stats) float64 { return float64(s.Doubts) }},
 	{"bad_reads_total", "Records that fail their checks, or cannot be read.", count, func(s *bitcask.Stats) float64 { return float64(s.BadReads) }},
+	{"given_up_records_total", "Records that could not be read for ten minutes, and count as damaged.", count, func(s *bitcask.Stats) float64 { return float64(s.GivenUp) }},
+	{"unread_records", "Records that the disk failed to read, and that are tried again.", gauge, func(s *bitcask.Stats) float64 { return float64(s.UnreadRecords) }},
+	{"unread_segments", "Segments, or their hints, of which that is so.", gauge, func(s *bitcask.Stats) float64 { return float64(s.UnreadSegments) }},
+	{"rewritten_records_total", "Records put once more, as a sync of their segment had failed.", count, func(s *bitcask.Stats) float64 { return float64(s.Rewritten) }},
 	{"low_space", "1 while the disk takes no puts because it is nearly full.", gauge, func(s *bitcask.Stats) float64 { return boolFigure(s.LowSpace) }},
 }
 
