@@ -37,6 +37,9 @@ const (
 // ErrEnvelope says that bytes hold no document that can be used.
 var ErrEnvelope = errors.New("no agreed document")
 
+// errAnotherFormat says that another version wrote it: it is not damaged.
+var errAnotherFormat = errors.New("it is of another format: use the version of mayfly that wrote it")
+
 // A held document is one with the origin of its era. It is immutable.
 type held struct {
 	doc    *agreed.Document
@@ -71,7 +74,7 @@ func parseEnvelope(b []byte) (held, error) {
 	case len(b) < envelopeOverhead || string(b[:8]) != envelopeMagic:
 		return held{}, fmt.Errorf("%w: it does not begin as one", ErrEnvelope)
 	case binary.LittleEndian.Uint32(b[8:]) != envelopeFormat || binary.LittleEndian.Uint32(b[12:]) != 0:
-		return held{}, fmt.Errorf("%w: it is of another format: use the version of mayfly that wrote it", ErrEnvelope)
+		return held{}, fmt.Errorf("%w: %w", ErrEnvelope, errAnotherFormat)
 	case !sumMatches(b):
 		return held{}, fmt.Errorf("%w: the CRC does not match", ErrEnvelope)
 	}

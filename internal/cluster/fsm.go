@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -108,11 +107,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 // Restore implements [raft.FSM].
 func (m *machine) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	var b bytes.Buffer
-	if _, err := b.ReadFrom(io.LimitReader(r, maxEnvelopeBytes+1)); err != nil {
-		return fmt.Errorf("read a snapshot of the agreed document: %w", err)
-	}
-	h, err := parseEnvelope(b.Bytes())
+	h, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("a snapshot cannot be used: %w", err)
 	}

@@ -147,8 +147,12 @@ func appendEntry(dst []byte, l *raft.Log) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(nanos))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(l.Data)))
 	dst = append(append(dst, l.Data...), l.Extensions...)
-	sum := crc32.Update(crc32.Checksum(indexKey(l.Index), castagnoli), castagnoli, dst[start:])
-	return binary.LittleEndian.AppendUint32(dst, sum)
+	return binary.LittleEndian.AppendUint32(dst, entrySum(l.Index, dst[start:]))
+}
+
+// entrySum is the CRC-32C of an entry, b being all of it but that.
+func entrySum(index uint64, b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(indexKey(index), castagnoli), castagnoli, b)
 }
 
 // parseEntry decodes the entry of an index. It copies what it keeps.
@@ -157,10 +161,10 @@ func parseEntry(index uint64, b []byte, l *raft.Log) error {
 	switch {
 	case len(b) < entryMinSize:
 		return fmt.Errorf("entry %d has %d bytes, too few", index, len(b))
-	case crc32.Update(crc32.Checksum(indexKey(index), castagnoli), castagnoli, b[:n]) != binary.LittleEndian.Uint32(b[n:]):
+	case entrySum(index, b[:n]) != binary.LittleEndian.Uint32(b[n:]):
 		return fmt.Errorf("the CRC of entry %d does not match", index)
 	case b[0] != entryFormat || [6]byte(b[2:8]) != [6]byte{}:
-		return fmt.Errorf("entry %d is of a format this version does not know", index)
+		return fmt.Errorf("entry %d: %w", index, errAnotherFormat)
 	}
 	size := binary.LittleEndian.Uint32(b[24:])
 	if int64(size) > int64(n-entryFixedSize) {
@@ -278,8 +282,11 @@ func (s *logStore) Get(key []byte) (value []byte, err error) {
 	return value, err
 }
 
-// currentTerm is under which name Raft keeps its term.
-const currentTerm = "CurrentTerm"
+// Under which names Raft keeps its term, and that of its last vote.
+const (
+	currentTerm  = "CurrentTerm"
+	lastVoteTerm = "LastVoteTerm"
+)
 
 // termPause is how long the store waits before it tries again to store a term.
 const termPause = 250 * time.Millisecond

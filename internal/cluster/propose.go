@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -204,11 +205,11 @@ func (c *Cluster) noLeader(q *quorum) *object.Error {
 	if err != nil {
 		return object.Errorf(object.CodeUnavailable, object.NotDone, "changes are refused: the voters are not known: %w", err)
 	}
-	return sentenceOf(c.Document(), servers, c.Alive, c.Address)
+	return sentenceOf(c.cfg.Node, c.Document(), servers, c.Alive, c.Address)
 }
 
 // sentenceOf says which voters are missing.
-func sentenceOf(doc *agreed.Document, servers []server, alive func(ring.NodeID) bool, address func(ring.NodeID) string) *object.Error {
+func sentenceOf(me ring.NodeID, doc *agreed.Document, servers []server, alive func(ring.NodeID) bool, address func(ring.NodeID) string) *object.Error {
 	var missing []string
 	voters := 0
 	for _, s := range servers {
@@ -231,7 +232,10 @@ func sentenceOf(doc *agreed.Document, servers []server, alive func(ring.NodeID) 
 	refuse := func(format string, args ...any) *object.Error {
 		return object.Errorf(object.CodeUnavailable, object.NotDone, "changes of cluster "+fmt.Sprintf("%q", doc.Name)+" are refused: "+format, args...)
 	}
+	alone := !slices.ContainsFunc(doc.Members, func(m agreed.Member) bool { return m.ID != me && m.State.Live() })
 	switch {
+	case voters == 0 && alone:
+		return refuse("the log of what is agreed is lost, or was set aside because it is damaged, and no other member has one. Data is served all the same: stop this node and run 'mayfly cluster recover' on it")
 	case voters == 0:
 		return refuse("this node has not been made part of it yet, and no node that knows the leader can be reached: try again")
 	case 2*len(missing) >= voters:

@@ -62,7 +62,10 @@ func findLog(cfg Config, dirs []*vfs.Dir, era uint32) (logPlace, error) {
 		}
 		why := "there is another one already"
 		if !place.made {
-			why = checkLog(d.Path(raftName(era)), cfg.Disks[i])
+			var err error
+			if why, err = checkLog(d.Path(raftName(era)), cfg.Disks[i]); err != nil {
+				return logPlace{}, err
+			}
 		}
 		if why == "" {
 			place = logPlace{d, cfg.Disks[i], true}
@@ -75,28 +78,6 @@ func findLog(cfg Config, dirs []*vfs.Dir, era uint32) (logPlace, error) {
 		cfg.Log.Error("a log of the agreed state is set aside: this node votes no more until the others have made it a voter again", "log", to, "reason", why)
 	}
 	return place, nil
-}
-
-// checkLog says why a log cannot be used.
-func checkLog(dir string, disk Disk) string {
-	s, err := openLogStore(filepath.Join(dir, logName), logID{}, disk.ID)
-	switch {
-	case errors.Is(err, errInUse):
-		return "" // the next to open it tells
-	case err != nil:
-		return err.Error()
-	}
-	defer s.Close()
-	_, err = s.LastIndex()
-	switch {
-	case s.disk != disk.ID:
-		return fmt.Sprintf("it was made on disk %x, this is disk %x", s.disk, disk.ID)
-	case s.id == logID{}:
-		return "it was never finished"
-	case err != nil:
-		return err.Error()
-	}
-	return ""
 }
 
 // setAside keeps a log under another name.
