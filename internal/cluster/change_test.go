@@ -429,7 +429,7 @@ func TestDataNeverFounds(t *testing.T) {
 	ctx, cancel = context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err = n.Propose(ctx, touch(n.Document(), 96))
-	says(t, err, "refused", "has not been made part of it")
+	says(t, err, "refused", "the log of what is agreed is lost", "mayfly cluster recover")
 }
 
 // Seeds that nobody answers at are told, and so is a founding that waits.

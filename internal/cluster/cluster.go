@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
-	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/internal/vfs"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -27,6 +26,7 @@ type Cluster struct {
 	streams   *streams
 	release   func() // unlocks dirs
 	keeper    keeper
+	encoded   encoding
 	sessions  sync.Map // ring.NodeID to *fetch: one document is fetched from a node at a time
 
 	stop context.CancelFunc
@@ -132,7 +132,7 @@ func (c *Cluster) open() (err error) {
 	if err := removeFounding(c.dirs); err != nil {
 		return err
 	}
-	c.gossip, err = startGossip(c.cfg, c.identity, at, c.news(), &c.streamC, &c.packetC)
+	c.gossip, err = startGossip(c.cfg, c.identity, c.isMember, at, c.news(), &c.streamC, &c.packetC)
 	if err != nil {
 		return err
 	}
@@ -272,6 +272,12 @@ func (c *Cluster) identity() identity {
 	return id
 }
 
+// isMember reports whether a node is a live member, as far as is known here.
+func (c *Cluster) isMember(id ring.NodeID) bool {
+	m, known := c.Document().Member(id)
+	return known && m.State.Live()
+}
+
 func (c *Cluster) news() news {
 	now, id := c.keeper.newest(), c.identity()
 	return news{Version: now.version(), History: now.doc.History.Version(), Origin: now.origin, Log: id.Log}
@@ -314,19 +320,16 @@ func judgeRaft(me identity, p preface, doc *agreed.Document) (Verdict, string) {
 }
 
 // take implements host.
-func (c *Cluster) take(ctx context.Context, p preface, nc net.Conn) {
-	switch p.Kind {
-	case kindRaft:
-		if q := c.era(); q != nil && q.log == p.WantLog {
-			q.streams.offer(nc)
-			return
-		}
-		_ = nc.Close()
-	case kindGossip:
+func (c *Cluster) take(p preface, nc net.Conn) {
+	if p.Kind == kindGossip {
 		c.gossip.wire.offer(nc)
-	default:
-		serveRequest(ctx, nc, c.cfg.Timing.Ask, func(ctx context.Context, m message) message { return c.answer(ctx, p, m) })
+		return
 	}
+	if q := c.era(); q != nil && q.log == p.WantLog {
+		q.streams.offer(nc)
+		return
+	}
+	_ = nc.Close()
 }
 
 func (c *Cluster) hear() { c.heard.Store(time.Now().UnixNano()) }
@@ -382,26 +385,3 @@ func (c *Cluster) lookup(id ring.NodeID) (string, error) {
 	}
 	return "", fmt.Errorf("the address of node %v is not known", id)
 }
-
-// serveRequest answers the one question of a connection.
-func serveRequest(ctx context.Context, nc net.Conn, ask time.Duration, answer func(context.Context, message) message) {
-	defer nc.Close()
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
-	defer stop()
-	_ = nc.SetDeadline(time.Now().Add(requestSlack * ask)) // fails only on a closed connection, which the read reports
-	q, err := readMessage(nc, true)
-	if err != nil {
-		if errors.Is(err, ErrMessage) {
-			_, _ = nc.Write(appendMessage(nil, message{Op: opHello, Err: object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)}))
-		}
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestSlack*ask)
-	defer cancel()
-	a := answer(ctx, q)
-	a.Op = q.Op
-	_, _ = nc.Write(appendMessage(nil, a)) // who asked will see that nothing came
-}
-
-// requestSlack is how many times Timing.Ask a question and its answer may take.
-const requestSlack = 4

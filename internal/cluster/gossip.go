@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -62,8 +63,9 @@ type sighting struct {
 	News    news      // zero if it could not be read
 }
 
-// maxSightings bounds how many nodes are remembered.
-const maxSightings = 4096
+// maxSightings bounds how many nodes are remembered: all members, and some that are
+// none, see welcomer.
+const maxSightings = agreed.MaxMembers + maxStrangers
 
 // A gossip tells who is alive and where. Its methods may be called by any
 // goroutine.
@@ -74,14 +76,15 @@ type gossip struct {
 	own  atomic.Pointer[[]byte] // news of this node, encoded
 
 	conflicts atomic.Uint64
-	updates   sync.Mutex // one update at a time
+	unwelcome atomic.Uint64 // times a node was told of that is not taken in
+	updates   sync.Mutex    // one update at a time
 
 	mu   sync.Mutex
 	seen map[ring.NodeID]sighting
 }
 
 // startGossip makes the node known, to nobody yet: see join.
-func startGossip(cfg Config, me func() identity, advertise netip.AddrPort, first news, stats *streamCounters, lost *packetCounters) (*gossip, error) {
+func startGossip(cfg Config, me func() identity, member func(ring.NodeID) bool, advertise netip.AddrPort, first news, stats *streamCounters, lost *packetCounters) (*gossip, error) {
 	id := me()
 	g := &gossip{self: hex.EncodeToString(id.Node[:]), seen: make(map[ring.NodeID]sighting)}
 	g.set(first)
@@ -95,8 +98,10 @@ func startGossip(cfg Config, me func() identity, advertise netip.AddrPort, first
 	mc.SuspicionMult = cfg.Timing.SuspicionMult
 	mc.GossipInterval, mc.PushPullInterval = cfg.Timing.Gossip, cfg.Timing.PushPull
 	mc.TCPTimeout = cfg.Timing.Ask
+	mc.EnableCompression = false             // see plainPacket
 	mc.DeadNodeReclaimTime = time.Nanosecond // a node that is dead may come back elsewhere at once
 	mc.Delegate, mc.Events, mc.Conflict = delegate{g}, delegate{g}, conflict{g, cfg}
+	mc.Alive = welcomer{g, advertise, member}
 	mc.LogOutput = newLineLog(cfg.Log, "gossip", cfg.Now)
 	list, err := memberlist.Create(mc)
 	if err != nil {
@@ -137,7 +142,8 @@ func (g *gossip) close(leave time.Duration) error {
 		_ = g.list.Leave(leave) // nobody heard it: they will find out
 	}
 	err := g.list.Shutdown()
-	g.wire.open.wait(time.Second)
+	g.wire.in.wait(time.Second)
+	g.wire.out.wait(time.Second)
 	return err
 }
 

@@ -29,6 +29,7 @@ const (
 	maxPacketBytes   = 64 << 10
 	packetBacklog    = 64
 	gossipBacklog    = 16
+	maxGossipIn      = 64 // connections that others have made; each lasts as long as Timing.Ask at most
 )
 
 // parsePacket returns what memberlist said. mine is false if the packet is another
@@ -51,7 +52,8 @@ type gossipWire struct {
 
 	packetCh chan *memberlist.Packet
 	streamCh chan net.Conn
-	open     *conns
+	in       *conns          // called by others
+	out      *conns          // called by this node
 	ctx      context.Context // ends with Shutdown
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
@@ -68,7 +70,7 @@ func newGossipWire(me func() identity, advertise netip.AddrPort, packets net.Pac
 	w := &gossipWire{
 		me: me, advertise: advertise, packets: packets, stats: stats, lost: lost, timeout: timeout,
 		packetCh: make(chan *memberlist.Packet, packetBacklog), streamCh: make(chan net.Conn, gossipBacklog),
-		open: newConns(), ctx: ctx, stop: stop,
+		in: newConns(maxGossipIn, &stats.crowded), out: newConns(0, nil), ctx: ctx, stop: stop,
 	}
 	_ = packets.SetReadDeadline(time.Time{}) // fails only on a closed socket, which the read reports
 	w.wg.Go(w.listen)
@@ -87,11 +89,11 @@ func (w *gossipWire) listen() {
 		}
 		payload, mine, ok := parsePacket(buf[:n], w.me().Cluster)
 		switch {
-		case !ok:
-			w.lost.garbled.Add(1)
-			continue
-		case !mine:
+		case ok && !mine:
 			w.lost.foreign.Add(1)
+			continue
+		case !ok || !plainPacket(payload):
+			w.lost.garbled.Add(1)
 			continue
 		}
 		w.lost.in.Add(1)
@@ -106,16 +108,20 @@ func (w *gossipWire) listen() {
 
 // offer hands a connection that was greeted to memberlist, without waiting.
 func (w *gossipWire) offer(nc net.Conn) {
-	owned, err := w.open.add(nc)
+	owned, err := w.in.add(newGossipConn(nc, w.garbled))
 	if err != nil {
 		return
 	}
 	select {
 	case w.streamCh <- owned:
 	default:
+		w.stats.crowded.Add(1)
 		_ = owned.Close()
 	}
 }
+
+// garbled counts a connection that said what no node says.
+func (w *gossipWire) garbled() { w.stats.garbled.Add(1) }
 
 // FinalAdvertiseAddr implements [memberlist.Transport].
 func (w *gossipWire) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
@@ -157,7 +163,7 @@ func (w *gossipWire) DialAddressTimeout(addr memberlist.Address, timeout time.Du
 	if err != nil {
 		return nil, err
 	}
-	return w.open.add(nc)
+	return w.out.add(newGossipConn(nc, w.garbled))
 }
 
 // PacketCh implements [memberlist.Transport].
@@ -171,7 +177,8 @@ func (w *gossipWire) Shutdown() error {
 	w.once.Do(func() {
 		w.stop()
 		_ = w.packets.SetReadDeadline(past)
-		w.open.cut()
+		w.in.cut()
+		w.out.cut()
 		w.wg.Wait()
 	})
 	return nil

@@ -1,12 +1,15 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"testing"
 	"time"
+
+	"github.com/mayflydb/mayfly/internal/object"
 )
 
 // A voter whose log was cut off at the leader's end gets a snapshot; all come back
@@ -129,4 +132,74 @@ func TestStrangeCallers(t *testing.T) {
 		return nil
 	})
 	n.touch(5)
+}
+
+// However many callers do not say what they want, or announce more than there is room
+// for, who asks is answered.
+func TestCrowdOfCallers(t *testing.T) {
+	t.Parallel()
+	n := newTestNode(t, "a").mustStart()
+	stranger := preface{Kind: kindRequest, From: identity{Node: nodeID("stranger")}}
+	var all []net.Conn
+	call := func(said []byte) net.Conn {
+		nc, err := net.Dial("tcp", n.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		_, _ = nc.Write(said)
+		all = append(all, nc)
+		return nc
+	}
+	greet := func() {
+		t.Helper()
+		nc := call(append(appendPreface(nil, stranger), appendMessage(nil, message{Op: opHello, Body: appendGreeting(nil, greeting{Self: goldenMember})})...))
+		if a, err := readAnswer(nc); err != nil || a.Verdict != Welcome {
+			t.Fatal(a, err)
+		}
+		if m, err := readMessage(nc, false); err != nil || m.Err != nil {
+			t.Errorf("a question: %+v, %v", m, err)
+		}
+	}
+	for range maxTalking + 10 {
+		call([]byte(streamMagic))
+	}
+	eventually(t, "some had to go", func() error {
+		if n.Stats().Crowded < 10 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	greet()
+
+	long := appendMessage(nil, message{Op: opPropose})
+	binary.LittleEndian.PutUint32(long[4:], maxProposalBytes)
+	for i := range 2 * maxQuestionBytes / maxProposalBytes {
+		nc := call(append(appendPreface(nil, stranger), long...))
+		if a, err := readAnswer(nc); err != nil || a.Verdict != Welcome {
+			t.Fatal(a, err)
+		}
+		if i < maxQuestionBytes/maxProposalBytes {
+			eventually(t, "it is being read", func() error {
+				if read := n.streams.questions.Load(); read != int64(i+1)*maxProposalBytes {
+					return fmt.Errorf("%d bytes are", read)
+				}
+				return nil
+			})
+			continue
+		}
+		if m, err := readMessage(nc, false); err != nil || m.Err == nil || m.Err.Code != object.CodeOverload || m.Err.Outcome != object.NotDone {
+			t.Errorf("one too many: %+v, %v", m, err)
+		}
+	}
+	greet()
+	for _, nc := range all {
+		_ = nc.Close()
+	}
+	eventually(t, "nothing is left", func() error {
+		if open, read := n.streams.open.Load(), n.streams.questions.Load(); open != 0 || read != 0 || n.streams.talking.count() != 0 {
+			return fmt.Errorf("%d connections, %d bytes", open, read)
+		}
+		return nil
+	})
 }

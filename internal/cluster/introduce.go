@@ -502,10 +502,8 @@ func (i *introduction) identity() identity {
 // judge implements host.
 func (i *introduction) judge(p preface) (Verdict, string) { return judgeAll(i.identity(), p) }
 
-// take implements host.
-func (i *introduction) take(ctx context.Context, p preface, nc net.Conn) {
-	serveRequest(ctx, nc, i.cfg.Timing.Ask, func(_ context.Context, q message) message { return i.answer(q) })
-}
+// take implements host: a node without a cluster welcomes questions only.
+func (i *introduction) take(_ preface, nc net.Conn) { _ = nc.Close() }
 
 func (i *introduction) greetingLocked() greeting {
 	g := greeting{Cluster: i.cfg.Bound, Name: i.cfg.Cluster, Vow: i.seeker.vow, Self: i.seeker.me, Others: i.seeker.others()}
@@ -515,8 +513,9 @@ func (i *introduction) greetingLocked() greeting {
 	return g
 }
 
-// answer answers another node while this one looks for its cluster.
-func (i *introduction) answer(q message) message {
+// answer implements host: it answers another node while this one looks for its
+// cluster.
+func (i *introduction) answer(_ context.Context, _ preface, q message) message {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	refuse := func(format string, args ...any) message {

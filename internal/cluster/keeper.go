@@ -106,7 +106,7 @@ func (c *Cluster) keep() {
 // write puts a document on all disks. The document counts although it is on none:
 // the others have it, and a node asks them before it answers after a start.
 func (c *Cluster) write(h held) error {
-	b, err := appendEnvelope(nil, h)
+	b, err := c.encoded.envelope(h)
 	if err != nil {
 		return err
 	}
@@ -154,4 +154,26 @@ func (c *Cluster) learn(h held) error {
 		c.keeper.offer(h)
 	}
 	return nil
+}
+
+// An encoding keeps the envelope of the last document that was encoded: after a
+// change all others ask for the same one at once.
+type encoding struct {
+	mu sync.Mutex
+	of held
+	b  []byte
+}
+
+// envelope returns the envelope of a document. It is shared, and not to be modified.
+func (e *encoding) envelope(h held) ([]byte, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.of == h {
+		return e.b, nil
+	}
+	b, err := appendEnvelope(nil, h)
+	if err == nil {
+		e.of, e.b = h, b
+	}
+	return b, err
 }

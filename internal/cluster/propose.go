@@ -247,7 +247,7 @@ func sentenceOf(me ring.NodeID, doc *agreed.Document, servers []server, alive fu
 	return refuse("the %d voters have no leader at the moment: try again", voters)
 }
 
-// answer answers the question of another node.
+// answer implements host.
 func (c *Cluster) answer(ctx context.Context, p preface, q message) message {
 	if q.Op != opHello && p.From.Cluster != c.identity().Cluster && q.Op != opDocument {
 		return message{Err: object.Errorf(object.CodeRefused, object.NotDone, "this node belongs to a cluster, and the caller to none yet: join first")}
@@ -281,7 +281,7 @@ func (c *Cluster) answerDocument(q message) message {
 	if !have.Before(now.version()) {
 		return message{}
 	}
-	b, err := appendEnvelope(nil, now)
+	b, err := c.encoded.envelope(now)
 	if err != nil {
 		return message{Err: object.Errorf(object.CodeInternal, object.NotDone, "the document cannot be encoded: %w", err)}
 	}

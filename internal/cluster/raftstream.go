@@ -67,16 +67,12 @@ func newRaftStreams(me func() identity, lookup lookup, stats *streamCounters) *r
 	id := me()
 	return &raftStreams{
 		self: serverAddress(id.Node, id.Log), me: me, lookup: lookup, stats: stats,
-		queue: make(chan net.Conn, raftBacklog), in: newConns(), out: newConns(), ctx: ctx, stop: stop, closed: make(chan struct{}),
+		queue: make(chan net.Conn, raftBacklog), in: newConns(maxRaftIn, &stats.crowded), out: newConns(0, nil), ctx: ctx, stop: stop, closed: make(chan struct{}),
 	}
 }
 
 // offer hands a connection that was greeted to Raft, without waiting.
 func (r *raftStreams) offer(nc net.Conn) {
-	if r.in.count() >= maxRaftIn {
-		_ = nc.Close()
-		return
-	}
 	owned, err := r.in.add(nc)
 	if err != nil {
 		return
@@ -84,6 +80,7 @@ func (r *raftStreams) offer(nc net.Conn) {
 	select {
 	case r.queue <- owned:
 	default:
+		r.stats.crowded.Add(1)
 		_ = owned.Close()
 	}
 }

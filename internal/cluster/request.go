@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
@@ -78,58 +79,92 @@ type message struct {
 }
 
 func appendMessage(dst []byte, m message) []byte {
-	body := m.Body
+	dst, body := appendHead(dst, m)
+	return append(dst, body...)
+}
+
+// appendHead appends a message but for its body, which it returns.
+func appendHead(dst []byte, m message) (out, body []byte) {
 	var code, outcome byte
-	if m.Err != nil {
+	if body = m.Body; m.Err != nil {
 		code, outcome, body = byte(m.Err.Code), byte(m.Err.Outcome), []byte(object.Printable(m.Err.Message, maxErrorBytes))
 	}
 	dst = append(dst, m.Op, code, outcome, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
-	return append(dst, body...)
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli)), body
 }
 
-// readMessage reads one message. It allocates no more than comes. An error is an
-// [ErrMessage] unless the connection's.
-func readMessage(r io.Reader, question bool) (message, error) {
-	var h [messageHeaderSize]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
-		return message{}, err
+// writeMessage writes a message, without a copy of its body.
+func writeMessage(w io.Writer, m message) error {
+	h, body := appendHead(nil, m)
+	_, err := (&net.Buffers{h, body}).WriteTo(w)
+	return err
+}
+
+// A head is the beginning of a message.
+type head struct {
+	op            byte
+	failed        bool
+	code, outcome byte
+	size          int64 // of the body, bytes
+	sum           uint32
+}
+
+// readHead reads the beginning of a message. An error is an [ErrMessage] unless the
+// connection's.
+func readHead(r io.Reader, question bool) (head, error) {
+	var b [messageHeaderSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return head{}, err
 	}
-	size, limit := int64(binary.LittleEndian.Uint32(h[4:])), int64(bodyLimit(h[0], question))
-	failed := h[1] != 0
-	if failed {
+	h := head{op: b[0], failed: b[1] != 0, code: b[1], outcome: b[2], size: int64(binary.LittleEndian.Uint32(b[4:])), sum: binary.LittleEndian.Uint32(b[8:])}
+	limit := int64(bodyLimit(h.op, question))
+	if h.failed {
 		limit = maxErrorBytes
 	}
 	switch {
-	case h[0] == 0 || h[0] > opVow:
-		return message{}, fmt.Errorf("%w: operation %d is not known; run releases that have it", ErrMessage, h[0])
-	case question && failed:
-		return message{}, fmt.Errorf("%w: a question that is an error", ErrMessage)
-	case h[3] != 0 || !failed && h[2] != 0:
-		return message{}, fmt.Errorf("%w: reserved bytes are not zero", ErrMessage)
-	case size > limit:
-		return message{}, fmt.Errorf("%w: a body of %d bytes, at most %d", ErrMessage, size, limit)
+	case h.op == 0 || h.op > opVow:
+		return head{}, fmt.Errorf("%w: operation %d is not known; run releases that have it", ErrMessage, h.op)
+	case question && h.failed:
+		return head{}, fmt.Errorf("%w: a question that is an error", ErrMessage)
+	case b[3] != 0 || !h.failed && h.outcome != 0:
+		return head{}, fmt.Errorf("%w: reserved bytes are not zero", ErrMessage)
+	case h.size > limit:
+		return head{}, fmt.Errorf("%w: a body of %d bytes, at most %d", ErrMessage, h.size, limit)
 	}
+	return h, nil
+}
+
+// readBody reads the rest of a message. It allocates no more than comes.
+func (h head) readBody(r io.Reader) (message, error) {
 	var body bytes.Buffer
-	if n, err := body.ReadFrom(io.LimitReader(r, size)); err != nil {
+	if n, err := body.ReadFrom(io.LimitReader(r, h.size)); err != nil {
 		return message{}, err
-	} else if n < size {
+	} else if n < h.size {
 		return message{}, io.ErrUnexpectedEOF
 	}
-	if crc32.Checksum(body.Bytes(), castagnoli) != binary.LittleEndian.Uint32(h[8:]) {
+	if crc32.Checksum(body.Bytes(), castagnoli) != h.sum {
 		return message{}, fmt.Errorf("%w: the CRC does not match", ErrMessage)
 	}
-	m := message{Op: h[0], Body: body.Bytes()}
-	if !failed {
+	m := message{Op: h.op, Body: body.Bytes()}
+	if !h.failed {
 		return m, nil
 	}
-	outcome := object.Outcome(h[2])
+	outcome := object.Outcome(h.outcome)
 	if outcome < object.NotDone || outcome > object.Done || !object.IsPrintable(string(m.Body)) {
 		return message{}, fmt.Errorf("%w: an error without an outcome or a sentence", ErrMessage)
 	}
-	m.Err, m.Body = &object.Error{Code: object.Code(h[1]), Outcome: outcome, Message: string(m.Body)}, nil
+	m.Err, m.Body = &object.Error{Code: object.Code(h.code), Outcome: outcome, Message: string(m.Body)}, nil
 	return m, nil
+}
+
+// readMessage reads one message. An error is an [ErrMessage] unless the connection's.
+func readMessage(r io.Reader, question bool) (message, error) {
+	h, err := readHead(r, question)
+	if err != nil {
+		return message{}, err
+	}
+	return h.readBody(r)
 }
 
 // A greeting is what a node tells of itself to one that looks for a cluster:

@@ -34,12 +34,13 @@ type Stats struct {
 	Eras                                   uint64 // changes of the era
 	TwoOrigins                             uint64 // documents refused: their era was begun twice
 	Conflicts                              uint64 // a node id seen at two addresses
+	Unwelcome                              uint64 // times a node was told of by gossip and not taken in
 	Duties, DutyFailures                   uint64 // what this node did as the leader: servers changed, commands proposed
 
 	Welcome  map[string]uint64 // connections taken, by kind
 	Refused  map[string]uint64 // connections refused here, by verdict
 	Turned   map[string]uint64 // connections that others refused, by verdict
-	Garbled  uint64            // connections dropped: no preface, or not in time
+	Garbled  uint64            // connections dropped: no preface, or not in time; or no gossip
 	Crowded  uint64            // connections closed: too many at once
 	Dialed   uint64
 	Unheard  uint64 // of these: nobody there, or no answer
@@ -71,9 +72,9 @@ func (c *Cluster) Stats() Stats {
 		Proposals: c.stats.proposals.Load(), ProposalFailures: c.stats.proposalFailures.Load(), Forwarded: c.stats.forwarded.Load(),
 		Documents: c.stats.documents.Load(), Learned: c.stats.learned.Load(), WriteFailures: c.stats.writeFailures.Load(),
 		CatchUps: c.stats.catchUps.Load(), CatchUpFailures: c.stats.catchUpFailures.Load(),
-		Eras: c.stats.eras.Load(), TwoOrigins: c.stats.twoOrigins.Load(), Conflicts: c.gossip.conflicts.Load(),
+		Eras: c.stats.eras.Load(), TwoOrigins: c.stats.twoOrigins.Load(), Conflicts: c.gossip.conflicts.Load(), Unwelcome: c.gossip.unwelcome.Load(),
 		Duties: c.stats.duties.Load(), DutyFailures: c.stats.dutyFailures.Load(),
-		GossipHealth: c.gossip.list.GetHealthScore(), Streams: c.gossip.wire.open.count(), MuxStats: c.cfg.Mux.Stats(),
+		GossipHealth: c.gossip.list.GetHealthScore(), Streams: c.gossip.wire.in.count() + c.gossip.wire.out.count(), MuxStats: c.cfg.Mux.Stats(),
 	}
 	for _, x := range c.gossip.sightings() {
 		if x.Alive {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -19,15 +20,22 @@ type host interface {
 	identity() identity
 	// judge says what becomes of a caller, and why if it is refused.
 	judge(p preface) (Verdict, string)
-	// take is given a welcome connection. It returns when it needs it no more, or
-	// has handed it on to who will close it.
-	take(ctx context.Context, p preface, nc net.Conn)
+	// take is given a welcome connection of Raft or gossip. It does not wait: it hands
+	// it on to who will close it, or closes it.
+	take(p preface, nc net.Conn)
+	// answer answers the question of another node, before ctx ends.
+	answer(ctx context.Context, p preface, q message) message
 }
 
 // Bounds of the connections of a port.
 const (
-	maxStreams   = 256 // being greeted or served, in all; more are closed
-	prefaceSlack = 2   // how many times Timing.Ask a connection may take to say its preface and hear the answer
+	maxTalking   = 256  // that have not said yet what they have to say; who is silent for longest goes when there are more
+	maxStreams   = 1024 // these, and those whose question is being answered; more are closed
+	prefaceSlack = 2    // how many times Timing.Ask a connection may take to say its preface and hear the answer
+	requestSlack = 4    // how many times Timing.Ask a question and its answer may take
+
+	smallQuestion    = 64 << 10 // bytes
+	maxQuestionBytes = 32 << 20 // of longer questions that are being read or answered, in all
 )
 
 // streams greets the callers of a port's own protocol and hands them to the host.
@@ -39,9 +47,11 @@ type streams struct {
 	log   *slog.Logger
 	stats *streamCounters
 
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	open atomic.Int64
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
+	open      atomic.Int64
+	talking   *conns
+	questions atomic.Int64 // bytes of those that are not small
 }
 
 type streamCounters struct {
@@ -57,7 +67,7 @@ type streamCounters struct {
 // serveStreams begins to take connections from the port.
 func serveStreams(mux *Mux, h host, ask time.Duration, log *slog.Logger, stats *streamCounters) *streams {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &streams{mux: mux, host: h, ask: ask, log: log, stats: stats, stop: stop}
+	s := &streams{mux: mux, host: h, ask: ask, log: log, stats: stats, stop: stop, talking: newConns(maxTalking, &stats.crowded)}
 	s.wg.Go(func() { s.run(ctx) })
 	return s
 }
@@ -81,9 +91,14 @@ func (s *streams) run(ctx context.Context) {
 			_ = nc.Close()
 			continue
 		}
+		talking, err := s.talking.add(nc)
+		if err != nil {
+			s.open.Add(-1)
+			continue
+		}
 		s.wg.Go(func() {
 			defer s.open.Add(-1)
-			s.greet(ctx, nc)
+			s.greet(ctx, talking)
 		})
 	}
 }
@@ -101,7 +116,7 @@ func (r *route) accept(ctx context.Context) (net.Conn, error) {
 }
 
 // greet reads a preface, answers it, and hands the connection to the host.
-func (s *streams) greet(ctx context.Context, nc net.Conn) {
+func (s *streams) greet(ctx context.Context, nc *ownedConn) {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
 	_ = nc.SetDeadline(time.Now().Add(prefaceSlack * s.ask)) // fails only on a closed connection, which the read reports
 	p, err := readPreface(nc)
@@ -123,8 +138,55 @@ func (s *streams) greet(ctx context.Context, nc net.Conn) {
 		return
 	}
 	s.stats.welcome[p.Kind].Add(1)
+	if p.Kind == kindRequest {
+		s.serve(ctx, p, nc)
+		return
+	}
 	_ = nc.SetDeadline(time.Time{})
-	s.host.take(ctx, p, nc)
+	s.host.take(p, nc.leave())
+}
+
+// serve answers the one question of a connection.
+func (s *streams) serve(ctx context.Context, p preface, nc *ownedConn) {
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(past) })
+	defer stop()
+	_ = nc.SetDeadline(time.Now().Add(requestSlack * s.ask)) // fails only on a closed connection, which the read reports
+	q, done, err := s.readQuestion(nc)
+	defer done()
+	if err != nil {
+		if e, ok := errors.AsType[*object.Error](err); ok {
+			_ = writeMessage(nc, message{Op: opHello, Err: e}) // who asked will see that nothing came
+		}
+		return
+	}
+	defer nc.leave().Close() // it has said all, and may wait
+	ctx, cancel := context.WithTimeout(ctx, requestSlack*s.ask)
+	defer cancel()
+	a := s.host.answer(ctx, p, q)
+	a.Op = q.Op
+	_ = writeMessage(nc, a)
+}
+
+// readQuestion reads a question, if there is room for it. done is to be called when
+// it is needed no more.
+func (s *streams) readQuestion(nc net.Conn) (q message, done func(), err error) {
+	done = func() {}
+	h, err := readHead(nc, true)
+	if err == nil && h.size > smallQuestion {
+		done = func() { s.questions.Add(-h.size) }
+		if s.questions.Add(h.size) > maxQuestionBytes {
+			s.stats.crowded.Add(1)
+			return q, done, object.Errorf(object.CodeOverload, object.NotDone, "this node is being asked more than it can hold at once: try again")
+		}
+	}
+	if err == nil {
+		q, err = h.readBody(nc)
+	}
+	if errors.Is(err, ErrMessage) {
+		err = object.Errorf(object.CodeBadRequest, object.NotDone, "%w", err)
+	}
+	return q, done, err
 }
 
 // past is a deadline that has passed: it ends reads and writes under way.
@@ -186,16 +248,20 @@ func judgeAll(me identity, p preface) (Verdict, string) {
 }
 
 // conns are connections that were handed to a library: it closes them, and if it
-// forgets to, they are closed with it.
+// forgets to, they are closed with it. Where there is a bound, the one that has said
+// nothing for longest makes room for another.
 type conns struct {
+	most    int            // at once; 0: no bound
+	crowded *atomic.Uint64 // counts those that had to go
+
 	mu     sync.Mutex
 	closed bool
 	open   map[*ownedConn]struct{}
 	idle   sync.Cond // when none is open
 }
 
-func newConns() *conns {
-	c := &conns{open: make(map[*ownedConn]struct{})}
+func newConns(most int, crowded *atomic.Uint64) *conns {
+	c := &conns{most: most, crowded: crowded, open: make(map[*ownedConn]struct{})}
 	c.idle.L = &c.mu
 	return c
 }
@@ -203,31 +269,77 @@ func newConns() *conns {
 // An ownedConn leaves its set when it is closed.
 type ownedConn struct {
 	net.Conn
-	set *conns
+	set  *conns
+	said atomic.Int64 // when bytes came last, nanoseconds of Unix time
+	gone bool         // it had to go, and whoever has it has not closed it yet; under set.mu
 }
 
-// add returns the connection as one of the set, or closes it if the set is closed.
-func (c *conns) add(nc net.Conn) (net.Conn, error) {
+// Read implements [net.Conn].
+func (o *ownedConn) Read(p []byte) (int, error) {
+	n, err := o.Conn.Read(p)
+	if n > 0 {
+		o.said.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// add returns the connection as one of the set, or closes it if the set is closed, or
+// full of those that had to go and were not closed yet.
+func (c *conns) add(nc net.Conn) (*ownedConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		_ = nc.Close()
 		return nil, net.ErrClosed
 	}
-	o := &ownedConn{nc, c}
+	if c.most > 0 && len(c.open) >= 2*c.most {
+		c.crowded.Add(1)
+		_ = nc.Close()
+		return nil, errCrowded
+	}
+	o := &ownedConn{Conn: nc, set: c}
+	o.said.Store(time.Now().UnixNano())
+	c.makeRoomLocked()
 	c.open[o] = struct{}{}
 	return o, nil
 }
 
-func (o *ownedConn) Close() error {
+var errCrowded = errors.New("too many connections at once")
+
+// makeRoomLocked closes the one that has said nothing for longest, if there are as
+// many as there may be.
+func (c *conns) makeRoomLocked() {
+	var oldest *ownedConn
+	n := 0
+	for o := range c.open {
+		if o.gone {
+			continue
+		}
+		if n++; oldest == nil || o.said.Load() < oldest.said.Load() {
+			oldest = o
+		}
+	}
+	if c.most == 0 || n < c.most {
+		return
+	}
+	c.crowded.Add(1)
+	oldest.gone = true
+	_ = oldest.Conn.Close()
+}
+
+// leave takes the connection out of the set and returns it.
+func (o *ownedConn) leave() net.Conn {
 	o.set.mu.Lock()
+	defer o.set.mu.Unlock()
 	delete(o.set.open, o)
 	if len(o.set.open) == 0 {
 		o.set.idle.Broadcast()
 	}
-	o.set.mu.Unlock()
-	return o.Conn.Close()
+	return o.Conn
 }
+
+// Close implements [net.Conn].
+func (o *ownedConn) Close() error { return o.leave().Close() }
 
 // cut ends all that is under way: reads and writes fail. Whoever has a connection
 // still has to close it.
