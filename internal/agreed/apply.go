@@ -67,10 +67,9 @@ func (s *step) apply(c Command) error {
 	case Cancel:
 		return s.cancel()
 	case Promised:
-		s.event(ring.ChangeEvent{Kind: ring.Promised, Round: c.Round, Node: c.Node, Highest: c.Highest})
-		return nil
+		return s.promised(c)
 	case Tick:
-		s.event(ring.ChangeEvent{Kind: ring.Tick})
+		s.tick()
 		return nil
 	case Down:
 		return s.down(c.Node, c.Silent)

@@ -8,12 +8,6 @@ import (
 	"github.com/mayflydb/mayfly/ring"
 )
 
-// A boundary further ahead than this is refused: the ring could not change
-// again before, nor could a member that was down return. A day, or 16 slots.
-func (d *Document) latest(now int64) int64 {
-	return d.earliest(now) + max(16, 86400/d.Settings.SlotSeconds)
-}
-
 // commit begins the change that is staged.
 func (s *step) commit(c Commit) error {
 	switch {
@@ -35,6 +29,9 @@ func (s *step) commit(c Commit) error {
 	from := max(c.From, s.d.earliest(s.now))
 	plan, err := s.d.plan(s.d.Staged, s.d.data(s.now, c), from, c.AcceptLoss)
 	if err != nil {
+		return err
+	}
+	if _, err := committed(plan, s.d.History, from); err != nil {
 		return err
 	}
 	if err := s.propose(&Pending{Staged: s.d.Staged, Commit: c}, s.d.promising(s.d.Staged), from); err != nil {
@@ -180,9 +177,9 @@ func (s *step) fix(boundary int64) error {
 	if err != nil {
 		return err
 	}
-	h, err := plan.Commit(s.d.History, later(s.d.History), boundary)
+	h, err := committed(plan, s.d.History, boundary)
 	if err != nil {
-		return refused(err)
+		return err
 	}
 	s.move(h)
 	s.d.Pending = nil
@@ -197,6 +194,32 @@ func (s *step) fix(boundary int64) error {
 	s.dropStaged()
 	s.replaceDown()
 	s.tidy(s.d.oldest(s.now))
+	return nil
+}
+
+// committed returns the history with a plan carried out.
+func committed(plan *ring.Plan, h *ring.History, boundary int64) (*ring.History, error) {
+	next, err := plan.Commit(h, later(h), boundary)
+	if err != nil {
+		return nil, refused(err)
+	}
+	return next, checkSize(next)
+}
+
+// What is added to a history must leave it with at most so many bytes: with all else
+// that is bounded it fits into a document, which could not be written, nor given to
+// anybody, if it did not.
+var maxHistoryBytes = MaxDocumentBytes / 2
+
+// checkSize refuses a history that would be too long.
+func checkSize(h *ring.History) error {
+	b, err := h.MarshalBinary()
+	switch {
+	case err != nil:
+		return refused(err)
+	case len(b) > maxHistoryBytes:
+		return refuse(object.CodeConflict, "the history of rings would have %d bytes, at most %d: wait until slots expire and it is trimmed", len(b), maxHistoryBytes)
+	}
 	return nil
 }
 

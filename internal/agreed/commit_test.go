@@ -206,3 +206,31 @@ func TestLostWhilePending(t *testing.T) {
 	other.Name = "n3" // the name is free again
 	s.must(Command{Kind: Join, Member: other})
 }
+
+// A history that a document could not hold is not made: neither by the operator, nor
+// by members that go and come, nor as all have promised.
+func TestTooLongAHistory(t *testing.T) {
+	defer func(before int) { maxHistoryBytes = before }(maxHistoryBytes)
+	s := newStory(t, 4)
+	size := func() int {
+		b, err := s.d.History.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b)
+	}
+	s.join(4)
+	maxHistoryBytes = size() + 10
+	s.refused(object.CodeConflict, "the history of rings would have", Command{Kind: CommitStaged, Commit: Commit{Staged: s.d.StagedHash()}})
+	if r := s.must(Command{Kind: Down, Node: nodeID(1)}); len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "keeps its places although it is down: the history of rings would have") {
+		t.Errorf("%v", r.Notes)
+	}
+	s.must(Command{Kind: Up, Node: nodeID(1)})
+	maxHistoryBytes *= 4
+	s.commit()
+	maxHistoryBytes /= 4
+	s.promise(s.d.Change.Waiting...)
+	if s.d.Pending != nil || s.d.Change.Phase != ring.Idle || len(s.d.Staged) != 1 || s.d.History.Len() != 1 {
+		t.Errorf("%+v, staged %v", s.d.Change, s.d.Staged)
+	}
+}

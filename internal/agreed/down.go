@@ -50,6 +50,9 @@ func (s *step) replace(id ring.NodeID, silent []ring.NodeID) {
 		Out: id, Reason: ring.Down, From: s.d.History.SlotOf(s.now), Until: ring.Forever, Unwritten: s.d.Timing().Boundary(s.now),
 		Candidates: candidates, Stale: distinct(stale), MostStale: s.d.mostStale(),
 	})
+	if err == nil {
+		err = checkSize(h)
+	}
 	switch {
 	case err != nil:
 		s.note("node %q keeps its places although it is down: %v", m.Name, err)
