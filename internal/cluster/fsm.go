@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -87,8 +88,34 @@ func applyEntry(at held, data []byte) (held, agreed.Result, error) {
 	case at.doc == nil: // so it is everywhere
 		return at, agreed.Result{Err: object.Errorf(object.CodeUnavailable, object.NotDone, "the cluster is just beginning: try again")}, nil
 	}
-	doc, result := at.doc.Apply(c)
+	doc, result, err := applyTo(at.doc, c)
+	if err != nil {
+		return at, agreed.Result{}, err
+	}
 	return held{doc, at.origin}, result, nil
+}
+
+// applyTo applies a command. A fault of this program in it, which all nodes have alike
+// and have again at each start, must not end them all, and their data with them: it is
+// an error, a *fault.
+func applyTo(doc *agreed.Document, c agreed.Command) (next *agreed.Document, result agreed.Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &fault{fmt.Sprintf("%v: %v", c.Kind, r), debug.Stack()}
+		}
+	}()
+	next, result = doc.Apply(c)
+	return next, result, nil
+}
+
+// A fault is one of this program.
+type fault struct {
+	what  string
+	stack []byte
+}
+
+func (f *fault) Error() string {
+	return "a fault of this release of mayfly, please report it: " + f.what
 }
 
 // Snapshot implements [raft.FSM].

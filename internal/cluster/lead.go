@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
+	"github.com/mayflydb/mayfly/expiry"
 	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -16,6 +18,7 @@ type leadership struct {
 	term    uint64
 	since   time.Time // when it began to lead
 	ready   bool      // all that was agreed before is applied
+	trusted bool      // the clock has not jumped lately, see expiry.Trust
 	trimmed time.Time // when it last looked whether the history can be trimmed
 	said    map[ring.NodeID]string
 }
@@ -25,12 +28,16 @@ func (c *Cluster) lead() {
 	tick := time.NewTicker(c.cfg.Timing.Upkeep)
 	defer tick.Stop()
 	var l leadership
+	trust, looked := expiry.NewTrust(expiry.TrustConfig{}, 0), time.Now()
 	for {
 		select {
 		case <-c.ctx.Done():
 			return
 		case <-tick.C:
 		}
+		now := time.Now()
+		trusted := trust.Observe(c.cfg.Now(), now.Sub(looked)).Trusted()
+		looked = now
 		q := c.era()
 		if q == nil || !q.leads() {
 			l = leadership{}
@@ -39,6 +46,7 @@ func (c *Cluster) lead() {
 		if term := q.raft.CurrentTerm(); l.quorum != q || l.term != term {
 			l = leadership{quorum: q, term: term, since: time.Now(), said: map[ring.NodeID]string{}}
 		}
+		l.trusted = trusted
 		c.attend(&l)
 	}
 }
@@ -61,8 +69,8 @@ func (c *Cluster) attend(l *leadership) {
 		return
 	}
 	c.changeServers(l, h.doc)
-	if cmd, due := c.dueCommand(l, h.doc); due {
-		c.duty(cmd)
+	if cmd, due := c.dueCommand(l, h.doc); due && !c.duty(cmd) {
+		delete(l.said, cmd.Node) // it was not tried
 	}
 }
 
@@ -176,7 +184,7 @@ func (c *Cluster) dueCommand(l *leadership, doc *agreed.Document) (agreed.Comman
 			return cmd, true
 		}
 	}
-	if time.Since(l.trimmed) >= c.cfg.Timing.Trim {
+	if l.trusted && time.Since(l.trimmed) >= c.cfg.Timing.Trim { // what is trimmed is gone
 		l.trimmed = time.Now()
 		if oldest, ends := firstUnexpired(doc, now); ends && oldest > doc.Trimmed {
 			if cmd := (agreed.Command{Kind: agreed.Trim, Now: now, Oldest: oldest}); wouldChange(doc, cmd) == "" {
@@ -220,8 +228,10 @@ func (c *Cluster) dueFor(l *leadership, doc *agreed.Document, m agreed.Member, n
 
 // wouldChange says why a command would change nothing.
 func wouldChange(doc *agreed.Document, cmd agreed.Command) string {
-	_, result := doc.Apply(cmd)
+	_, result, err := applyTo(doc, cmd)
 	switch {
+	case err != nil:
+		return err.Error()
 	case result.Err != nil:
 		return result.Err.Message
 	case !result.Changed:
@@ -249,23 +259,23 @@ func firstUnexpired(doc *agreed.Document, now int64) (slot int64, ends bool) {
 	return doc.History.SlotOf(now - longest - doc.Settings.SkewSeconds), true
 }
 
-// duty proposes a command of the leader's own.
-func (c *Cluster) duty(cmd agreed.Command) {
+// duty proposes a command of the leader's own. It reports whether that came to
+// agreement, a refusal included.
+func (c *Cluster) duty(cmd agreed.Command) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Timing.Ask)
 	defer cancel()
 	c.stats.duties.Add(1)
 	result, err := c.Propose(ctx, cmd)
-	if err == nil {
-		err = result.Failure()
-	}
-	if err != nil {
+	agreedOn := err == nil
+	if err = cmp.Or(err, result.Failure()); err != nil {
 		c.stats.dutyFailures.Add(1)
 		c.cfg.Log.Info("what the leader proposed was not agreed", "command", cmd.Kind.String(), "error", err)
-		return
+		return agreedOn
 	}
 	if cmd.Kind != agreed.Tick && cmd.Kind != agreed.Trim {
 		c.cfg.Log.Warn("the leader has marked a member", "member", memberName(c.Document(), cmd.Node), "as", cmd.Kind.String(), "notes", result.Notes)
 	}
+	return true
 }
 
 func memberName(doc *agreed.Document, id ring.NodeID) string {

@@ -146,7 +146,14 @@ func (c *Cluster) proposeAnywhere(ctx context.Context, q *quorum, entry []byte) 
 
 // proposeHere agrees on an entry as the leader.
 func (c *Cluster) proposeHere(ctx context.Context, q *quorum, entry []byte) (result agreed.Result, again bool, err error) {
-	if _, stuck := q.machine.document(); stuck != nil {
+	now, stuck := q.machine.document()
+	if stuck == nil { // what nobody could apply must not be agreed on
+		_, _, stuck = applyEntry(now, entry)
+		if f, ok := errors.AsType[*fault](stuck); ok {
+			c.cfg.Log.Error("a change is refused because of a fault of this program, please report it", "what", f.what, "stack", string(f.stack))
+		}
+	}
+	if stuck != nil {
 		return result, false, object.Errorf(object.CodeUnsupported, object.NotDone, "%w", stuck)
 	}
 	future := q.raft.Apply(entry, c.cfg.Timing.Ask)
