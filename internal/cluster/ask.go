@@ -68,9 +68,7 @@ func (c *Cluster) ask(ctx context.Context, node ring.NodeID, address string, q m
 // A fetch is a document being fetched from a node. Who comes while it is under way
 // waits for it; but it may have been asked for before what is wanted was there, so
 // then it is fetched once more.
-type fetch struct {
-	mu sync.Mutex
-}
+type fetch chan struct{} // capacity 1: holds something while it is under way
 
 // documentSlack is how many times Timing.Ask a document may take.
 const documentSlack = 6
@@ -82,10 +80,14 @@ func (c *Cluster) fetchFrom(ctx context.Context, node ring.NodeID, want ring.Ver
 	if err != nil {
 		return err
 	}
-	x, _ := c.sessions.LoadOrStore(node, new(fetch))
-	one := x.(*fetch)
-	one.mu.Lock()
-	defer one.mu.Unlock()
+	x, _ := c.sessions.LoadOrStore(node, make(fetch, 1))
+	one := x.(fetch)
+	select {
+	case one <- struct{}{}:
+		defer func() { <-one }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	now := c.keeper.newest()
 	if want != (ring.Version{}) && !now.version().Before(want) {
 		return nil // whoever was before has brought it

@@ -27,7 +27,7 @@ type Cluster struct {
 	release   func() // unlocks dirs
 	keeper    keeper
 	encoded   encoding
-	sessions  sync.Map // ring.NodeID to *fetch: one document is fetched from a node at a time
+	sessions  sync.Map // ring.NodeID to fetch: one document is fetched from a node at a time
 
 	stop context.CancelFunc
 	ctx  context.Context // ends with Close
@@ -64,7 +64,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{cfg: cfg, started: time.Now()}
 	c.ctx, c.stop = context.WithCancel(context.Background())
-	if err := c.open(); err != nil {
+	if err := c.open(ctx); err != nil {
 		c.stop()
 		return nil, errors.Join(err, c.shut(0))
 	}
@@ -91,11 +91,11 @@ func (c Config) checkStart() error {
 }
 
 // open opens what is on disk, Raft, gossip, and the door.
-func (c *Cluster) open() (err error) {
+func (c *Cluster) open(ctx context.Context) (err error) {
 	if c.advertise, err = c.cfg.advertised(); err != nil {
 		return err
 	}
-	at, err := resolve(c.advertise)
+	at, err := resolve(ctx, c.advertise)
 	if err != nil {
 		return err
 	}
@@ -141,16 +141,37 @@ func (c *Cluster) open() (err error) {
 }
 
 // resolve returns the address of the network behind host:port.
-func resolve(address string) (netip.AddrPort, error) {
-	a, err := net.ResolveTCPAddr("tcp", address)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("the address %q, where the others are to reach this node: %w", address, err)
+func resolve(ctx context.Context, address string) (netip.AddrPort, error) {
+	explain := func(err error) error {
+		return fmt.Errorf("the address %q, where the others are to reach this node: %w", address, err)
 	}
-	ap := a.AddrPort()
-	if !ap.Addr().IsValid() || ap.Addr().IsUnspecified() {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, explain(err)
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil {
+		return netip.AddrPort{}, explain(err)
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, explain(err)
+	}
+	ip := preferred(found)
+	if !ip.IsValid() || ip.IsUnspecified() {
 		return netip.AddrPort{}, fmt.Errorf("the address %q is none that others can reach: name one of this machine's", address)
 	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+	return netip.AddrPortFrom(ip, uint16(port)), nil
+}
+
+// preferred returns the first address of IPv4, otherwise the first.
+func preferred(found []netip.Addr) (best netip.Addr) {
+	for _, ip := range found {
+		if ip = ip.Unmap(); !best.IsValid() || ip.Is4() && !best.Is4() {
+			best = ip
+		}
+	}
+	return best
 }
 
 // mayFound reports whether this node is to make itself the only voter: it has made

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -69,7 +70,7 @@ func (c *Cluster) unseen() (addresses []string) {
 		if len(addresses) >= maxUnseen || address == "" || address == c.advertise {
 			return
 		}
-		if at, err := resolve(address); err == nil && !slices.Contains(addresses, at.String()) {
+		if at, err := resolve(c.ctx, address); err == nil && !slices.Contains(addresses, at.String()) {
 			addresses = append(addresses, at.String())
 		}
 	}
@@ -164,7 +165,8 @@ func (c *Cluster) whyRefused() error {
 func (c *Cluster) upkeep() {
 	tick := time.NewTicker(c.cfg.Timing.Upkeep)
 	defer tick.Stop()
-	var before ring.Version // the newest version the others had at the last look
+	var before ring.Version             // the newest version the others had at the last look
+	vain := map[ring.NodeID]time.Time{} // who did not give what it says it has, and until when others are asked first
 	alone := leaderless{since: time.Now()}
 	for {
 		select {
@@ -173,12 +175,17 @@ func (c *Cluster) upkeep() {
 		case <-tick.C:
 		}
 		c.tellLeaderless(&alone)
-		from, v := c.newestElsewhere()
+		maps.DeleteFunc(vain, func(_ ring.NodeID, until time.Time) bool { return time.Now().After(until) })
+		from, v := newestElsewhere(c.keeper.newest(), c.gossip.sightings(), vain)
 		mine := c.keeper.newest().version()
 		// What Raft brings in a moment is not fetched; another era it never brings.
 		if mine.Before(v) && (mine.Era < v.Era || mine.Before(before)) {
 			ctx, cancel := context.WithTimeout(c.ctx, documentSlack*c.cfg.Timing.Ask)
-			if err := c.fetchFrom(ctx, from, ring.Version{}); err != nil && c.ctx.Err() == nil {
+			err := c.fetchFrom(ctx, from, ring.Version{})
+			if err != nil || c.keeper.newest().version().Before(v) {
+				vain[from] = time.Now().Add(c.cfg.Timing.Rejoin)
+			}
+			if err != nil && c.ctx.Err() == nil {
 				c.cfg.Log.Info("another node has a newer document, which could not be fetched; it is tried again", "node_id", from.String(), "error", err)
 			}
 			cancel()
@@ -219,12 +226,17 @@ func (c *Cluster) isServer(q *quorum) bool {
 	return known && m.State.Live() && err == nil && slices.ContainsFunc(servers, func(s server) bool { return s.Node == c.cfg.Node && s.Log == q.log })
 }
 
-// newestElsewhere returns the newest version that a node says it has.
-func (c *Cluster) newestElsewhere() (from ring.NodeID, v ring.Version) {
-	mine := c.keeper.newest()
-	for _, s := range c.gossip.sightings() {
-		if s.Alive && v.Before(s.News.Version) && believable(mine, s.News) {
-			from, v = s.Node, s.News.Version
+// newestElsewhere returns the newest version that a node says it has, of those that
+// were asked for it in vain only if no other has a newer one than this node.
+func newestElsewhere(mine held, all []sighting, vain map[ring.NodeID]time.Time) (from ring.NodeID, v ring.Version) {
+	hopeful := false
+	for _, s := range all {
+		if !s.Alive || !mine.version().Before(s.News.Version) || !believable(mine, s.News) {
+			continue
+		}
+		_, wasVain := vain[s.Node]
+		if hopes := !wasVain; hopes != hopeful && hopes || hopes == hopeful && v.Before(s.News.Version) {
+			from, v, hopeful = s.Node, s.News.Version, hopes
 		}
 	}
 	return from, v
