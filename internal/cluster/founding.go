@@ -90,6 +90,17 @@ func (s *seeker) meet(address string, isSeed bool, g greeting) {
 	}
 }
 
+// miss notes who answered at an address: a candidate that was there before is another
+// node now, or cannot be reached (zero), and nothing is founded with it. Others may
+// tell of it again.
+func (s *seeker) miss(address string, there ring.NodeID) {
+	for id, c := range s.known {
+		if c.Member.Address == address && id != there {
+			delete(s.known, id)
+		}
+	}
+}
+
 // meetItself notes that an address is this node's own.
 func (s *seeker) meetItself(address string, isSeed bool) {
 	if isSeed {

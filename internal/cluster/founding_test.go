@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/ring"
 )
 
 func fresh(name string, expect int) candidate {
@@ -97,6 +98,12 @@ func newWorld(seed uint64, nodes, expect, seeds int) *world {
 	return w
 }
 
+// mayBeWiped reports whether a node may begin anew with empty disks, as another node at
+// its address: no vow is lost with it, nor is anybody waited for.
+func (w *world) mayBeWiped(n *fakeSeeker) bool {
+	return w.deep == 0 && n.disk.isZero() && !slices.ContainsFunc(w.nodes, func(other *fakeSeeker) bool { return other.disk.Founder == n.me.Member.ID })
+}
+
 func (w *world) at(address string) *fakeSeeker {
 	i := slices.IndexFunc(w.nodes, func(n *fakeSeeker) bool { return n.me.Member.Address == address })
 	return w.nodes[i]
@@ -125,7 +132,9 @@ func (w *world) round(t *testing.T, n *fakeSeeker, loss float64) {
 			asked = append(asked, a)
 		}
 	}
+	there := map[string]ring.NodeID{}
 	for _, a := range asked {
+		there[a] = ring.NodeID{}
 		other := w.at(a)
 		if other == n {
 			n.meetItself(a, slices.Contains(w.seeds, a))
@@ -138,12 +147,16 @@ func (w *world) round(t *testing.T, n *fakeSeeker, loss float64) {
 		if w.r.Float64() < loss {
 			continue
 		}
+		there[a] = other.me.Member.ID
 		g := other.greeting()
 		if g.Cluster != ([16]byte{}) {
 			n.cluster = g.Cluster
 			return
 		}
 		n.meet(a, slices.Contains(w.seeds, a), g)
+	}
+	for a, id := range there {
+		n.miss(a, id)
 	}
 	if n.released() || n.outdone() {
 		n.write(vow{}, "")
@@ -225,6 +238,10 @@ func TestFoundingOnlyOne(t *testing.T) {
 			n := w.nodes[r.IntN(len(w.nodes))]
 			if n.cluster == ([16]byte{}) && r.IntN(10) == 0 { // it is restarted
 				n.seeker = newSeeker(n.me, "test", len(w.seeds), n.disk, n.diskAt)
+			}
+			if n.cluster == ([16]byte{}) && r.IntN(20) == 0 && w.mayBeWiped(n) {
+				n.me.Member.ID = nodeID(fmt.Sprint(n.me.Member.ID))
+				n.seeker = newSeeker(n.me, "test", len(w.seeds), vow{}, "")
 			}
 			w.round(t, n, loss)
 		}

@@ -273,6 +273,14 @@ type reply struct {
 	err     error
 }
 
+// there returns which fresh node, other than this one, answered; zero if none did.
+func (r reply) there() ring.NodeID {
+	if r.err != nil || r.itself {
+		return ring.NodeID{}
+	}
+	return r.g.Self.Member.ID
+}
+
 // round asks all addresses known once, and does what follows. done: with the genesis,
 // or for good with the error.
 func (i *introduction) round(ctx context.Context) (g Genesis, done bool, err error) {
@@ -409,6 +417,9 @@ func (i *introduction) consider(replies []reply, vows int) (founding, bool, erro
 		case r.err == nil:
 			i.seeker.meet(r.address, r.seed, r.g)
 		}
+	}
+	for _, r := range replies { // what others told of them meanwhile is older
+		i.seeker.miss(r.address, r.there())
 	}
 	if i.seeker.released() || i.seeker.outdone() {
 		if err := i.swearLocked(vow{}, ""); err != nil {
