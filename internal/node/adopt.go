@@ -85,6 +85,9 @@ func (n *Node) openGate() error {
 	if err != nil {
 		return err
 	}
+	if promise != (ring.Promise{}) {
+		n.spreadPromise(promise)
+	}
 	n.gate = agreed.NewGate(n.cfg.SlotSeconds, promise, n.highestStored())
 	return nil
 }

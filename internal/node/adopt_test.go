@@ -105,6 +105,9 @@ func TestRestartBetweenPromiseAndFix(t *testing.T) {
 	c.commit()
 	until(t, "n3 has promised", func() bool { return c.heardPromise("n3") })
 	boundary := c.present().Change.Boundary
+	if h := nodes[2].ring(); h.At(0).Owns(nodes[2].id, h.At(0).PartitionOf(ring.Hash(rec.Type, rec.Bucket, rec.Key))) { // maybe the last of three to get it
+		until(t, "n3 has stored it", func() bool { return nodes[2].highestStored() != ring.NoEpoch })
+	}
 	stop(t, nodes[2])
 	cfg.Listener, cfg.Listen = nil, nodes[2].Addr().String()
 	n3 := start(t, cfg)

@@ -51,10 +51,12 @@ func (n *Node) vouches(epoch int64) bool {
 }
 
 // readPromise returns the latest promise that any of the disks has: that of the
-// greatest round, as it was settled. One that is damaged is in the way: what it
-// said binds this node.
+// greatest round, as it was settled. One that is damaged is in the way if no other
+// disk has one: what it said binds this node. A disk that was added since may have
+// none.
 func readPromise(disks []vfs.FS) (latest ring.Promise, err error) {
 	var faults []error
+	found := false
 	for _, disk := range disks {
 		b, err := vfs.ReadFile(disk, promiseName, maxPromiseBytes)
 		if vfs.IsNotExist(err) {
@@ -68,14 +70,29 @@ func readPromise(disks []vfs.FS) (latest ring.Promise, err error) {
 			faults = append(faults, fmt.Errorf("%s: %w", disk.Path(promiseName), err))
 			continue
 		}
+		found = true
 		if p.Round > latest.Round || p.Round == latest.Round && (p.Lifted || p.Fixed) {
 			latest = p
 		}
 	}
-	if len(faults) > 0 && len(faults) == len(disks) {
+	if len(faults) > 0 && !found {
 		return latest, fmt.Errorf("%w: restore it from a copy, or empty the directory and let the replicas fill it", errors.Join(faults...))
 	}
 	return latest, nil
+}
+
+// spreadPromise writes a promise to the disks that do not have it: those that were
+// added since it was given, or have a damaged one. It is on one of them already.
+func (n *Node) spreadPromise(p ring.Promise) {
+	for _, disk := range n.homes {
+		b, err := vfs.ReadFile(disk, promiseName, maxPromiseBytes)
+		if have, faulty := ring.UnmarshalPromise(b); err == nil && faulty == nil && have == p {
+			continue
+		}
+		if err := writePromise([]vfs.FS{disk}, p); err != nil {
+			n.cfg.Log.Error("a disk has not what this node has promised; others have", "error", err)
+		}
+	}
 }
 
 // writePromise makes a promise durable on all disks in use.

@@ -191,6 +191,23 @@ func TestPromiseOnDisks(t *testing.T) {
 	}
 	second.Fixed = false
 	want("damaged on one of them", second)
+	added := vfs.NewMem()
+	if p, err := readPromise([]vfs.FS{a, added}); err == nil {
+		t.Errorf("damaged, and a disk was added: %+v", p)
+	}
+	disks = append(disks, added)
+	want("a disk was added", second)
+	n := &Node{homes: disks}
+	n.spreadPromise(second)
+	for i, disk := range disks {
+		if got, err := readPromise([]vfs.FS{disk}); err != nil || got != second {
+			t.Errorf("disk %d has %+v, %v", i, got, err)
+		}
+	}
+	disks = disks[:2]
+	if err := vfs.PublishBytes(a, promiseName, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
 	if err := vfs.PublishBytes(b, promiseName, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
