@@ -71,6 +71,9 @@ func (s *logStore) check(snaps raft.SnapshotStore) error {
 		if err := s.GetLog(index, &l); err != nil {
 			return fmt.Errorf("it ends with entry %d, the newest snapshot with %d, and entry %d: %w", last, newest.Index, index, err)
 		}
+		if err := checkEntry(&l); err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
 		highest = max(highest, l.Term)
 	}
 	if term < highest {

@@ -184,7 +184,8 @@ func (q *quorum) start(cfg quorumConfig) error {
 		return identity{Cluster: cfg.began.doc.Cluster, Era: q.era, Origin: q.origin, Node: cfg.Node, Log: q.log}
 	}
 	q.streams = newRaftStreams(me, cfg.lookup, cfg.stats)
-	trans := onePerTime{raft.NewNetworkTransport(q.streams, 3, cfg.Timing.Ask, lines)}
+	trans := newGuardedTransport(onePerTime{raft.NewNetworkTransport(q.streams, 3, cfg.Timing.Ask, lines)}, func() (uint64, error) { return q.store.number(currentTerm) },
+		func() { cfg.stats.garbled.Add(1) })
 	if err := q.run(cfg, trans, snaps, lines); err != nil {
 		return errors.Join(err, trans.Close())
 	}
