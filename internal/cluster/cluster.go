@@ -301,7 +301,7 @@ func (c *Cluster) isMember(id ring.NodeID) bool {
 
 func (c *Cluster) news() news {
 	now, id := c.keeper.newest(), c.identity()
-	return news{Version: now.version(), History: now.doc.History.Version(), Origin: now.origin, Log: id.Log}
+	return news{Version: now.version(), History: now.doc.History.Version(), Origin: now.origin, Log: id.Log, Sum: c.encoded.sum(now)}
 }
 
 // judge implements host.

@@ -36,7 +36,7 @@ var (
 	}
 	goldenFounding = founding{Vow: vow{Founder: seq(0x20), Cluster: seq(0x10)}, Set: []candidate{goldenMember}}
 	goldenFile     = foundingFile{Node: seq(0x30), Disk: seq(0x70), Vow: vow{Founder: seq(0x20), Cluster: seq(0x10)}, At: "h:2"}
-	goldenNews     = news{Version: ring.Version{Era: 1, Index: 2}, History: ring.Version{Era: 1, Index: 1}, Origin: seq(0x20), Log: logID(seq(0x40))}
+	goldenNews     = news{Version: ring.Version{Era: 1, Index: 2}, History: ring.Version{Era: 1, Index: 1}, Origin: seq(0x20), Log: logID(seq(0x40)), Sum: 0x0102030405060708}
 	goldenEntry    = raft.Log{Index: 9, Term: 3, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("x"), AppendedAt: time.Unix(1, 2).UTC()}
 )
 
@@ -79,8 +79,8 @@ func TestGolden(t *testing.T) {
 		{"founding file", appendFoundingFile(nil, goldenFile), hex.EncodeToString([]byte("MAYFLYFO")) + "01000000" + "00000000" +
 			"303132333435363738393a3b3c3d3e3f" + "707172737475767778797a7b7c7d7e7f" + "202122232425262728292a2b2c2d2e2f" + "101112131415161718191a1b1c1d1e1f" + "0300683a32" + "0b881c3e"},
 		{"envelope", envelope[:envelopeHeader], hex.EncodeToString([]byte("MAYFLYAD")) + "01000000" + "00000000" + "202122232425262728292a2b2c2d2e2f"},
-		{"news", appendNews(nil, goldenNews), "01" + "01000000" + "0200000000000000" + "01000000" + "0100000000000000" +
-			"202122232425262728292a2b2c2d2e2f" + "404142434445464748494a4b4c4d4e4f"},
+		{"news", appendNews(nil, goldenNews), "02" + "01000000" + "0200000000000000" + "01000000" + "0100000000000000" +
+			"202122232425262728292a2b2c2d2e2f" + "404142434445464748494a4b4c4d4e4f" + "0807060504030201"},
 		{"entry", appendEntry(nil, &goldenEntry), "0100000000000000" + "0300000000000000" + "02ca9a3b00000000" + "04000000" + "64617461" + "78" + "e7a270ae"},
 	} {
 		if got := hex.EncodeToString(tc.got); got != tc.want {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -20,14 +21,15 @@ import (
 // little-endian; memberlist ends the process if it is given more than 512 bytes.
 //
 //	offset  size  field
-//	0       1     format, 1
+//	0       1     format, 2
 //	1       12    version of its document: era (4), index (8)
 //	13      12    version of its history: era (4), index (8)
 //	25      16    origin of the era
 //	41      16    id of its log of Raft; zero if it has none
+//	57      8     xxhash64 of its document, as that ends with; zero: not known
 const (
-	newsFormat = 1
-	newsSize   = 57
+	newsFormat = 2
+	newsSize   = 65
 )
 
 // news is what a node lets the others know.
@@ -36,13 +38,15 @@ type news struct {
 	History ring.Version // of the history in it
 	Origin  ring.NodeID
 	Log     logID
+	Sum     uint64 // of the document
 }
 
 func appendNews(dst []byte, n news) []byte {
 	dst = append(dst, newsFormat)
 	dst = appendVersion(appendVersion(dst, n.Version), n.History)
 	dst = append(dst, n.Origin[:]...)
-	return append(dst, n.Log[:]...)
+	dst = append(dst, n.Log[:]...)
+	return binary.LittleEndian.AppendUint64(dst, n.Sum)
 }
 
 func parseNews(b []byte) (news, error) {
@@ -50,7 +54,7 @@ func parseNews(b []byte) (news, error) {
 		return news{}, fmt.Errorf("%w: news of %d bytes in another format", ErrMessage, len(b))
 	}
 	c := &cutter{b: b[1:]}
-	n := news{Version: c.version(), History: c.version(), Origin: c.id(), Log: c.id()}
+	n := news{Version: c.version(), History: c.version(), Origin: c.id(), Log: c.id(), Sum: c.u64()}
 	return n, c.done("news")
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -176,4 +177,13 @@ func (e *encoding) envelope(h held) ([]byte, error) {
 		e.of, e.b = h, b
 	}
 	return b, err
+}
+
+// sum returns the checksum of a document, 0 if it cannot be encoded.
+func (e *encoding) sum(h held) uint64 {
+	b, err := e.envelope(h)
+	if err != nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[len(b)-12:]) // then comes the envelope's CRC
 }

@@ -168,6 +168,7 @@ func (c *Cluster) upkeep() {
 	var before ring.Version             // the newest version the others had at the last look
 	vain := map[ring.NodeID]time.Time{} // who did not give what it says it has, and until when others are asked first
 	alone := leaderless{since: time.Now()}
+	var differ []string // who has another document of the same version, as was said
 	for {
 		select {
 		case <-c.ctx.Done():
@@ -175,6 +176,7 @@ func (c *Cluster) upkeep() {
 		case <-tick.C:
 		}
 		c.tellLeaderless(&alone)
+		differ = c.tellDifferent(differ)
 		maps.DeleteFunc(vain, func(_ ring.NodeID, until time.Time) bool { return time.Now().After(until) })
 		from, v := newestElsewhere(c.keeper.newest(), c.gossip.sightings(), vain)
 		mine := c.keeper.newest().version()
@@ -192,6 +194,28 @@ func (c *Cluster) upkeep() {
 		}
 		before = v
 	}
+}
+
+// tellDifferent logs who has another document than this node, of the same version: the
+// nodes have applied the same commands, and have not come to the same. said is who was
+// named last; it returns who is to be named now.
+func (c *Cluster) tellDifferent(said []string) (now []string) {
+	mine := c.news()
+	for _, s := range c.gossip.sightings() {
+		if s.Alive && differs(mine, s.News) {
+			now = append(now, memberName(c.Document(), s.Node))
+		}
+	}
+	c.stats.different.Store(int64(len(now)))
+	if len(now) > 0 && !slices.Equal(now, said) {
+		c.cfg.Log.Error("other nodes have another document than this one, of the same version: do all run the same release? Find out who has the wrong one, stop it, "+
+			"remove node/agreed and node/raft-* from its data directories, and start it again", "version", fmt.Sprint(mine.Version), "nodes", now)
+	}
+	return now
+}
+
+func differs(a, b news) bool {
+	return a.Version == b.Version && a.Origin == b.Origin && a.Sum != b.Sum && a.Sum != 0 && b.Sum != 0
 }
 
 // A leaderless is what was said of there being no leader.

@@ -82,3 +82,46 @@ func (l *lineCounter) count(level slog.Level, words string) (n int) {
 	}
 	return n
 }
+
+// Nodes that have come to other documents of one version are told apart, and said.
+func TestDifferentDocuments(t *testing.T) {
+	t.Parallel()
+	a := newTestNode(t, "a").mustStart()
+	b := newTestNode(t, "b")
+	lines := &lineCounter{}
+	b.cfg.Log, b.cfg.Seeds = slog.New(lines), []string{a.address}
+	b.mustStart()
+	a.touch(7)
+	sees(t, 7, a, b)
+	h := b.keeper.newest()
+	doc := *h.doc
+	doc.Settings.LatenessSeconds = 8 // as another release would have it
+	b.keeper.show(held{&doc, h.origin})
+	eventually(t, "b says so", func() error {
+		if lines.count(slog.LevelError, "other nodes have another document") != 1 || b.Stats().Different != 1 {
+			return fmt.Errorf("%d differ", b.Stats().Different)
+		}
+		return nil
+	})
+	b.keeper.show(h)
+	eventually(t, "no more", func() error {
+		if n := b.Stats().Different; n != 0 {
+			return fmt.Errorf("%d differ", n)
+		}
+		return nil
+	})
+	for _, c := range []struct {
+		b    news
+		want bool
+	}{
+		{goldenNews, false},
+		{news{Version: goldenNews.Version, Origin: goldenNews.Origin, Sum: 1}, true},
+		{news{Version: goldenNews.Version, Origin: goldenNews.Origin}, false},
+		{news{Version: goldenNews.Version, Sum: 1}, false},
+		{news{Origin: goldenNews.Origin, Sum: 1}, false},
+	} {
+		if differs(goldenNews, c.b) != c.want || differs(c.b, goldenNews) != c.want {
+			t.Errorf("%+v differs: %v", c.b, !c.want)
+		}
+	}
+}

@@ -34,6 +34,7 @@ type Stats struct {
 	Eras                                   uint64 // changes of the era
 	TwoOrigins                             uint64 // documents refused: their era was begun twice
 	Conflicts                              uint64 // a node id seen at two addresses
+	Different                              int    // other nodes whose document is another one of the same version, now
 	Unwelcome                              uint64 // times a node was told of by gossip and not taken in
 	Duties, DutyFailures                   uint64 // what this node did as the leader: servers changed, commands proposed
 
@@ -62,6 +63,7 @@ type counters struct {
 	catchUps, catchUpFailures              atomic.Uint64
 	eras, twoOrigins                       atomic.Uint64
 	duties, dutyFailures                   atomic.Uint64
+	different                              atomic.Int64
 }
 
 // Stats returns the counts.
@@ -72,7 +74,7 @@ func (c *Cluster) Stats() Stats {
 		Proposals: c.stats.proposals.Load(), ProposalFailures: c.stats.proposalFailures.Load(), Forwarded: c.stats.forwarded.Load(),
 		Documents: c.stats.documents.Load(), Learned: c.stats.learned.Load(), WriteFailures: c.stats.writeFailures.Load(),
 		CatchUps: c.stats.catchUps.Load(), CatchUpFailures: c.stats.catchUpFailures.Load(),
-		Eras: c.stats.eras.Load(), TwoOrigins: c.stats.twoOrigins.Load(), Conflicts: c.gossip.conflicts.Load(), Unwelcome: c.gossip.unwelcome.Load(),
+		Eras: c.stats.eras.Load(), TwoOrigins: c.stats.twoOrigins.Load(), Conflicts: c.gossip.conflicts.Load(), Unwelcome: c.gossip.unwelcome.Load(), Different: int(c.stats.different.Load()),
 		Duties: c.stats.duties.Load(), DutyFailures: c.stats.dutyFailures.Load(),
 		GossipHealth: c.gossip.list.GetHealthScore(), Streams: c.gossip.wire.in.count() + c.gossip.wire.out.count(), MuxStats: c.cfg.Mux.Stats(),
 	}

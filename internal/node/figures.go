@@ -107,6 +107,7 @@ var nodeFigures = []figure[snapshot]{
 	{"cluster_conflicts_total", "Times a node's id was seen at two addresses.", count, func(s *snapshot) float64 { return float64(s.cluster.Conflicts) }},
 	{"cluster_duties_total", "What this node did as the leader.", count, func(s *snapshot) float64 { return float64(s.cluster.Duties) }},
 	{"cluster_duties_failed_total", "Of this, what failed and is tried again.", count, func(s *snapshot) float64 { return float64(s.cluster.DutyFailures) }},
+	{"cluster_different", "Other nodes whose document is another one than this node's, of the same version.", gauge, func(s *snapshot) float64 { return float64(s.cluster.Different) }},
 	{"cluster_unwelcome_total", "Times gossip told of a node that was not taken in: no node id, nowhere, or one stranger too many.", count, func(s *snapshot) float64 { return float64(s.cluster.Unwelcome) }},
 	{"cluster_garbled_total", "Connections that began with no known words.", count, func(s *snapshot) float64 { return float64(s.cluster.Garbled) }},
 	{"cluster_crowded_total", "Connections of the cluster's that were closed, or not read, because there were too many.", count, func(s *snapshot) float64 { return float64(s.cluster.Crowded) }},
