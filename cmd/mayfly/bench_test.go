@@ -81,7 +81,7 @@ func TestWrongBenchmarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, []badInput{
-		{"bench clustr", 2, `there is no command "clustr"; did you mean "cluster"? "mayfly --help" lists them all`},
+		{"bench clustr", 2, `there is no command "clustr"; did you mean "cluster"? "mayfly bench --help" lists them all`},
 		{"bench cluster now", 2, `cluster takes no arguments, and was given "now"; "mayfly bench cluster --help" explains`},
 		{"bench cluster --sizes 4KB,x", 2, `--sizes: "x" is not a size; write one like "64MiB", "500KB" or "4096" (bytes); "mayfly bench cluster --help" explains`},
 		{"bench cluster --sizes 4KB,4KB", 2, `bench cluster: the size 4KB is there twice`},

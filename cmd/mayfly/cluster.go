@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -204,12 +205,24 @@ func resolve(d *agreed.Document, text string) (agreed.Member, error) {
 	}
 	var names []string
 	for _, m := range d.Members {
-		if m.State.Live() {
+		switch {
+		case m.State.Live():
 			names = append(names, m.Name)
+		case m.Name == text && m.State == agreed.Left:
+			return agreed.Member{}, fmt.Errorf("%s (%v) has left the cluster: nothing can be asked of it any more", m.Name, m.ID)
+		case m.Name == text:
+			return agreed.Member{}, fmt.Errorf("%s (%v) was declared lost: nothing can be asked of it any more", m.Name, m.ID)
 		}
 	}
-	return agreed.Member{}, usagef("there is no member %q; did you mean %q? \"mayfly cluster members\" lists them all", text, config.Nearest(text, names))
+	if len(names) > mostNamed {
+		return agreed.Member{}, usagef("there is no member %q; did you mean %q? \"mayfly cluster members\" lists them all", text, config.Nearest(text, names))
+	}
+	slices.Sort(names)
+	return agreed.Member{}, usagef("there is no member %q; the members are %s", text, strings.Join(names, ", "))
 }
+
+// mostNamed bounds how many members are listed in a sentence.
+const mostNamed = 12
 
 // nameOf returns how a member is called in messages.
 func nameOf(d *agreed.Document, id ring.NodeID) string {

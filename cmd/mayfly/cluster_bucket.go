@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -112,7 +113,7 @@ set" takes.`,
 	typ := typeFlag(cmd)
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
 		if err := bucket.CheckNames(*typ, args[0]); err != nil {
-			return usageError{err}
+			return bucketFault(err)
 		}
 		d, err := r.document(ctx)
 		if err != nil {
@@ -148,6 +149,8 @@ not, these become the majority of it.
 never declared: they are taken only with --empty, with which you say that you know
 that the bucket holds nothing. Declare a bucket before anything is put into it.
 
+A shorter --ttl asks first, as "cluster ttl" does; --yes does not ask.
+
 The index epochs has the TTL of events: set that of events.`,
 		Example: `  mayfly cluster bucket set sessions --timed --ttl 2d --empty
   mayfly cluster bucket set events --sync always
@@ -165,6 +168,8 @@ The index epochs has the TTL of events: set that of events.`,
 	sync := f.String("sync", "", "when records are synced to disk: none, interval or always")
 	maxValue := f.String("max-value", "", "the largest value taken, as in 1MiB")
 	empty := f.Bool("empty", false, "the bucket holds nothing: what the first put fixes may be set")
+	yes := f.BoolP("yes", "y", false, "do not ask when the TTL gets shorter")
+	f.Lookup("ttl").DefValue = "" // as it is
 	complete(cmd, "sync", string(bucket.SyncNone), string(bucket.SyncInterval), string(bucket.SyncAlways))
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
 		d := bucket.Declaration{Type: *typ, Name: args[0]}
@@ -183,32 +188,45 @@ The index epochs has the TTL of events: set that of events.`,
 			if err != nil {
 				return usagef("--max-value: %w", err)
 			}
+			if size < 1 || size > bucket.MaxValueBytes {
+				return usagef("--max-value: %v is not from 1B to %v", size, config.Size(bucket.MaxValueBytes))
+			}
 			d.MaxValueBytes = new(int64(size))
 		}
 		if *ttl%time.Second != 0 {
 			return usagef("--ttl: %v is not whole seconds", config.Duration(*ttl))
 		}
-		return r.setBucket(ctx, d, *empty)
+		if f.Changed("n") && (*n < 1 || *n > bucket.MaxN) {
+			return usagef("--n: %d is not from 1 to %d", *n, bucket.MaxN)
+		}
+		return r.setBucket(ctx, d, *empty, *yes)
 	})
 }
 
 // setBucket declares a bucket, and shows what it promises then.
-func (r *clusterRun) setBucket(ctx context.Context, declaration bucket.Declaration, empty bool) error {
+func (r *clusterRun) setBucket(ctx context.Context, declaration bucket.Declaration, empty, yes bool) error {
 	before, err := r.document(ctx)
 	if err != nil {
 		return err
 	}
-	set, err := before.Buckets.Declare(declaration)
-	if err != nil {
-		return usageError{err}
-	}
-	p := set.Lookup(declaration.Type, declaration.Name)
-	doc, result, err := r.propose(ctx, agreed.Command{Kind: agreed.SetBucket, Bucket: p, Empty: empty})
-	if old := before.Buckets.Lookup(p.Type, p.Name); err != nil && !empty && old.CheckChange(p) != nil {
-		return fmt.Errorf("%w; if you know that it holds nothing, add --empty", err)
-	}
+	p, err := declared(before, declaration)
 	if err != nil {
 		return err
+	}
+	old := before.Buckets.Lookup(p.Type, p.Name)
+	if !empty && old.CheckChange(p) != nil {
+		return fmt.Errorf("%s: what the first put fixes would change (%s). If you know that the bucket holds nothing, add --empty; if not, put into another one",
+			bucketText(p), fixedText(old, p))
+	}
+	if err := r.confirmTTL(ctx, before, p, yes || empty); err != nil {
+		return err
+	}
+	doc, result, err := r.propose(ctx, agreed.Command{Kind: agreed.SetBucket, Bucket: p, Empty: empty})
+	if err != nil {
+		return err
+	}
+	if p.R+p.W <= p.N && p != old {
+		fmt.Fprintf(r.stderr, "note: r and w together are not more than n: a read may miss what has just been acknowledged\n")
 	}
 	for _, n := range result.Notes {
 		fmt.Fprintf(r.stderr, "note: %s\n", n)
@@ -216,71 +234,33 @@ func (r *clusterRun) setBucket(ctx context.Context, declaration bucket.Declarati
 	return r.showBucket(doc, doc.Buckets.Lookup(p.Type, p.Name))
 }
 
-func (a *app) clusterTTLCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "ttl [BUCKET [TTL]]",
-		GroupID: groupBuckets,
-		Short:   "show or set how long a bucket keeps its objects",
-		Long: `ttl shows how long buckets keep their objects, and sets it for one of them, at once
-and for all objects, old and new: a shorter TTL hides what is past it with the next
-read and gives its disk space back slot by slot; a longer one keeps what has not
-been unlinked yet. What is gone stays gone.
-
-It is the first thing to turn when disks fill up.`,
-		Example: `  mayfly cluster ttl
-  mayfly cluster ttl events
-  mayfly cluster ttl events 8d
-  mayfly cluster ttl sessions 0s               # for ever`,
-		Args: takes(0, 2, "perhaps a bucket and its TTL"),
+// declared returns what a bucket promises once it is declared so. An error is one of
+// usage.
+func declared(d *agreed.Document, declaration bucket.Declaration) (bucket.Properties, error) {
+	set, err := d.Buckets.Declare(declaration)
+	if err != nil {
+		return bucket.Properties{}, bucketFault(err)
 	}
-	typ := typeFlag(cmd)
-	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, args []string) error {
-		var ttl config.Duration
-		if len(args) == 2 {
-			var err error
-			if ttl, err = config.ParseDuration(args[1]); err != nil || ttl < 0 || time.Duration(ttl)%time.Second != 0 {
-				return usagef("the TTL %q is not a number of whole seconds; write one like 10d, 36h or 90s; 0s is for ever", args[1])
-			}
-		}
-		d, err := r.document(ctx)
-		if err != nil {
-			return err
-		}
-		if len(args) == 2 {
-			p := bucket.Properties{Type: *typ, Name: args[0], TTLSeconds: int64(time.Duration(ttl) / time.Second)}
-			if d, _, err = r.propose(ctx, agreed.Command{Kind: agreed.SetTTL, Bucket: p}); err != nil {
-				return err
-			}
-		}
-		return r.showTTLs(d, *typ, strings.Join(args[:min(1, len(args))], ""))
-	})
+	return set.Lookup(cmp.Or(declaration.Type, bucket.DefaultType), declaration.Name), nil
 }
 
-// showTTLs prints the TTL of one bucket, or of all that are declared.
-func (r *clusterRun) showTTLs(d *agreed.Document, typ, name string) error {
-	type ttlJSON struct {
-		Type       string `json:"type"`
-		Name       string `json:"name"`
-		TTLSeconds int64  `json:"ttl_seconds"` // 0: for ever
+// bucketFault is an error of usage without the kind that errors of a bucket end in,
+// which is for programs.
+func bucketFault(err error) error {
+	return usagef("%s", strings.ReplaceAll(err.Error(), ": "+bucket.ErrInvalid.Error(), ""))
+}
+
+// fixedText names what differs of what the first put fixes.
+func fixedText(a, b bucket.Properties) string {
+	var parts []string
+	if a.Timed != b.Timed {
+		parts = append(parts, fmt.Sprintf("--timed=%t to %t", a.Timed, b.Timed))
 	}
-	all := []ttlJSON{}
-	t := newTable(r.stdout, "bucket", "ttl")
-	add := func(p bucket.Properties) {
-		all = append(all, ttlJSON{p.Type, p.Name, p.TTLSeconds})
-		t.row(bucketText(p), ttlText(p.TTLSeconds))
+	if a.WriteOnce != b.WriteOnce {
+		parts = append(parts, fmt.Sprintf("--write-once=%t to %t", a.WriteOnce, b.WriteOnce))
 	}
-	if name != "" {
-		add(d.Buckets.Lookup(typ, name))
-	} else {
-		for p := range d.Buckets.All() {
-			add(p)
-		}
+	if a.N != b.N {
+		parts = append(parts, fmt.Sprintf("--n %d to %d", a.N, b.N))
 	}
-	if r.asJSON {
-		return printJSON(r.stdout, struct {
-			Version string    `json:"version"`
-			Buckets []ttlJSON `json:"buckets"`
-		}{d.Version.String(), all})
-	}
-	return t.flush()
+	return strings.Join(parts, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,11 @@ func (r *clusterRun) commit(ctx context.Context, f commitFlags) (*agreed.Documen
 	if err != nil {
 		return nil, err
 	}
+	if !r.asJSON { // before it waits: they say for whom
+		for _, n := range notes {
+			fmt.Fprintf(r.stdout, "note: %s\n", n)
+		}
+	}
 	if !*f.noWait {
 		if d, err = r.awaitFixed(ctx, d); err != nil {
 			return nil, err
@@ -74,10 +80,8 @@ func (r *clusterRun) commit(ctx context.Context, f commitFlags) (*agreed.Documen
 	now := r.lookAt(ctx, d).now
 	change := describeChange(d)
 	if r.asJSON {
+		c.Plan.Changes = nil // "cluster plan --partitions" has them
 		return d, printJSON(r.stdout, committed{d.Version.String(), change, notes, c})
-	}
-	for _, n := range notes {
-		fmt.Fprintf(r.stdout, "note: %s\n", n)
 	}
 	_, err = fmt.Fprintf(r.stdout, "committed as version %v: %s\n", d.Version, change.sentence(d.Settings.SlotSeconds, now))
 	return d, err
@@ -85,8 +89,11 @@ func (r *clusterRun) commit(ctx context.Context, f commitFlags) (*agreed.Documen
 
 // begin plans, asks and commits.
 func (r *clusterRun) begin(ctx context.Context, f commitFlags) (*agreed.Document, []string, *planned, error) {
-	if !*f.yes && !isTerminal(r.stdin) {
-		return nil, nil, nil, usagef("%s asks before it does this, and there is nobody to ask: add --yes", r.what)
+	if err := r.canAsk(f); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := checkFrom(*f.from); err != nil {
+		return nil, nil, nil, err
 	}
 	p, err := r.look(ctx)
 	if err != nil {
@@ -100,7 +107,7 @@ func (r *clusterRun) begin(ctx context.Context, f commitFlags) (*agreed.Document
 		if err := c.print(r.stderr, p); err != nil {
 			return nil, nil, nil, err
 		}
-		if err := r.confirm("\ncommit this?", "nothing was committed"); err != nil {
+		if err := r.confirm("\ncommit this?", "nothing was committed: it stays staged, \"mayfly cluster clear\" takes it back"); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -113,6 +120,19 @@ func (r *clusterRun) begin(ctx context.Context, f commitFlags) (*agreed.Document
 	return d, append([]string{}, result.Notes...), c, nil
 }
 
+// canAsk refuses a command that has to ask and has nobody to ask: before it has
+// done anything.
+func (r *clusterRun) canAsk(f commitFlags) error {
+	if !*f.yes && !isTerminal(r.stdin) {
+		return usagef("%s asks before it does this, and there is nobody to ask: add --yes", r.what)
+	}
+	return nil
+}
+
+// silentAfter is how long a commit waits before it says for whom, where no line of
+// a terminal shows it.
+const silentAfter = 10 * time.Second
+
 // awaitFixed waits until the change that is under way in d is fixed, and returns
 // the document then.
 func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agreed.Document, error) {
@@ -122,6 +142,7 @@ func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agree
 	status := startStatus(r.stderr, func() string { return *line.Load() })
 	defer status.stop()
 	boundary, round := d.Change.Boundary, d.Change.Round
+	told, since := isTerminal(r.stderr), time.Now()
 	for preparing(d) {
 		again := ""
 		if d.Change.Round != round {
@@ -131,6 +152,10 @@ func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agree
 		if err := pause(ctx, documentPause); err != nil {
 			return nil, fmt.Errorf("the change goes on by itself and waits for %s; \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up (%w)",
 				waitingFor(d), err)
+		}
+		if !told && time.Since(since) >= silentAfter {
+			told = true
+			fmt.Fprintf(r.stderr, "waiting for the promise of %s; \"mayfly cluster cancel\" gives the change up\n", waitingFor(d))
 		}
 		next, err := r.document(ctx)
 		if err != nil {

@@ -31,6 +31,9 @@ func (r *clusterRun) stageAndWait(ctx context.Context, s agreed.Staged, gone agr
 		}
 		return r.stage(ctx, s)
 	}
+	if err := r.canAsk(f); err != nil {
+		return err
+	}
 	if _, _, err := r.propose(ctx, agreed.Command{Kind: agreed.Stage, Stage: s}); err != nil {
 		return err
 	}
@@ -83,7 +86,8 @@ and started on the way: what is copied resumes.
 Timed data that has little time left can also just expire: stage the weight of the
 member as 1 instead, and let it leave when most of it is gone.
 
-A node that is joining and has no places yet is forgotten at once.`,
+A node that is joining and has no places yet is forgotten at once; if it is started
+again, it asks to join again.`,
 		Example: `  mayfly cluster leave n3 && mayfly cluster plan
   mayfly cluster leave n3 --wait            # plan, ask, commit, and wait until it has left
   mayfly cluster leave n3 --wait --yes`,
@@ -97,7 +101,8 @@ A node that is joining and has no places yet is forgotten at once.`,
 		}
 		m := ms[0]
 		if m.State == agreed.Joining {
-			_, err := r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: agreed.Staged{Kind: agreed.StageLeave, Node: m.ID}}, fmt.Sprintf("%s had no places and is forgotten", m.Name))
+			_, err := r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: agreed.Staged{Kind: agreed.StageLeave, Node: m.ID}}, said{
+				done: fmt.Sprintf("%s had no places and is forgotten: stop it, for it asks to join again when it is started", m.Name)})
 			return err
 		}
 		return r.stageAndWait(ctx, agreed.Staged{Kind: agreed.StageLeave, Node: m.ID}, m, *wait, f)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,8 @@ much. Nothing is taken for a copy that a member does not vouch for, and nothing 
 a member that does not answer.`,
 		Example: `  mayfly cluster plan
   mayfly cluster plan --json | jq .plan.timed_bytes_moved
-  mayfly cluster plan --partitions            # owners of each partition, before and after`,
+  mayfly cluster plan --partitions            # owners of each partition, before and after
+  mayfly cluster plan --partitions --json | jq -c '.plan.changes[]'`,
 		Args: noArguments(),
 	}
 	partitions := cmd.Flags().Bool("partitions", false, "list the owners of each partition that changes")
@@ -43,11 +45,17 @@ a member that does not answer.`,
 		if err != nil {
 			return err
 		}
+		if err := checkFrom(*from); err != nil {
+			return err
+		}
 		c, err := p.plan(*from, false)
 		if err != nil {
 			return r.refusal(err, p)
 		}
 		if r.asJSON {
+			if !*partitions {
+				c.Plan.Changes = nil
+			}
 			return printJSON(r.stdout, c)
 		}
 		if err := c.print(r.stdout, p); err != nil {
@@ -68,6 +76,13 @@ func fromFlag(cmd *cobra.Command) *int64 {
 	return cmd.Flags().Int64("from", 0, "the slot that the new ring is to count from, or a later one; 0 is as early as can be")
 }
 
+func checkFrom(slot int64) error {
+	if slot < 0 {
+		return usagef("--from: %d is no slot: they are counted from 1970 on; 0 is as early as can be", slot)
+	}
+	return nil
+}
+
 // A planned is a plan with what it is made of.
 type planned struct {
 	Version      string     `json:"version"` // of the document it was made for
@@ -84,6 +99,9 @@ type planned struct {
 // plan plans what is staged.
 func (p *picture) plan(from int64, acceptLoss bool) (*planned, error) {
 	if len(p.doc.Staged) == 0 {
+		if preparing(p.doc) {
+			return nil, fmt.Errorf("nothing is staged; what was committed is being prepared and waits for %s: \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up", waitingFor(p.doc))
+		}
 		return nil, errors.New("nothing is staged: a node that starts with --join stages its joining, \"mayfly cluster --help\" lists what else can be")
 	}
 	c := &planned{Version: p.doc.Version.String(), Staged: stagedTexts(p.doc), Unheard: []string{}, WaitsFor: []string{}, data: p.data()}
@@ -164,7 +182,9 @@ func pastText(p *picture, c ring.PastChange) string {
 	if !c.Out.IsZero() {
 		who = fmt.Sprintf("what %s has (%v)", nameOf(p.doc, c.Out), c.Reason)
 	}
-	return fmt.Sprintf("%s, in %s of slots %d to %d, by %s", who, plural(int64(c.Partitions), "partition"), c.From, c.Until-1, plural(int64(c.Successors), "node"))
+	s := p.doc.Settings.SlotSeconds
+	return fmt.Sprintf("%s, in %s of %s, from %s to %s, by %s", who, plural(int64(c.Partitions), "partition"), plural(c.Until-c.From, "slot"),
+		clockText(c.From*s), clockText(c.Until*s), plural(int64(c.Successors), "node"))
 }
 
 func (c *planned) printPartitions(w io.Writer, p *picture) error {
@@ -183,10 +203,20 @@ func (r *clusterRun) refusal(err error, p *picture) error {
 	if !found {
 		return err
 	}
-	return fmt.Errorf("refused, it would lose the last copy of data: %s", lossText(loss, p)+`
+	return refusedLoss{err, fmt.Sprintf("refused, it would lose the last copy of data: %s", lossText(loss, p)+`
 Bring back who has it, or wait until others have all ("mayfly cluster status --wait").
-To give it up for good: mayfly cluster commit --accept-loss`)
+To give it up for good: mayfly cluster commit --accept-loss
+To take back what is staged: mayfly cluster clear`)}
 }
+
+// A refusedLoss is a refusal in the words for people.
+type refusedLoss struct {
+	cause error
+	text  string
+}
+
+func (e refusedLoss) Error() string { return e.text }
+func (e refusedLoss) Unwrap() error { return e.cause }
 
 // lossText says what would be lost.
 func lossText(e *ring.LastCopyError, p *picture) string {
@@ -199,7 +229,13 @@ func lossText(e *ring.LastCopyError, p *picture) string {
 	if e.PlainPartitions > 0 {
 		lines = append(lines, fmt.Sprintf("\n  plain data  %s in %s", knownText(e.PlainBytes), plural(int64(e.PlainPartitions), "partition")))
 	}
-	return fmt.Sprintf("without %s nobody has all of%s", strings.Join(e.Nodes, ", "), strings.Join(lines, ""))
+	names := slices.Clone(e.Nodes)
+	for i, name := range names {
+		if id, err := ring.ParseNodeID(name); err == nil { // of a member that no ring has any more
+			names[i] = strconv.Quote(nameOf(p.doc, id))
+		}
+	}
+	return fmt.Sprintf("without %s nobody has all of%s", strings.Join(names, ", "), strings.Join(lines, ""))
 }
 
 // knownText says how much there is, as far as anybody who answers can tell: of what

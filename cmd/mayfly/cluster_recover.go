@@ -27,8 +27,8 @@ its voters is lost for good. It works on the data directories of one member that
 is stopped, and makes it the only voter of a new era, with what it knows: changes
 that only the lost voters had agreed on are gone, data is not touched.
 
-Take the member whose version is the newest ("mayfly cluster status" asks through
-any node), on one machine only: two that were recovered are two clusters, and
+Take the member whose version is the newest ("mayfly cluster members" shows those of
+all that answer), on one machine only: two that were recovered are two clusters, and
 refuse each other. Start it again; the others join the new era by themselves,
 voters that come back later as well. Then declare lost who will not.
 
@@ -38,7 +38,7 @@ come back, wait: reads and writes go on without agreement.`,
   mayfly cluster recover --data /d1,/d2 --yes`,
 		Args: noArguments(),
 	}
-	s := a.settingsOf(cmd).flag("data", "node.data")
+	s := a.settingsOf(cmd).flagAs("data", "node.data", "data directories of the stopped node, all of them, separated by commas")
 	yes := cmd.Flags().BoolP("yes", "y", false, "do not ask")
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
 	cmd.RunE = func(*cobra.Command, []string) error {

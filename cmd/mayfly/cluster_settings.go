@@ -44,6 +44,9 @@ a cluster. The length of slots never changes.
 		"lead":     durationVar(f, "lead", 0, "how long members have for their promises"),
 		"lateness": durationVar(f, "lateness", 0, "how long writers are waited for"),
 	}
+	for name := range given {
+		f.Lookup(name).DefValue = "" // as it is
+	}
 	return a.clusterSub(cmd, func(ctx context.Context, r *clusterRun, _ []string) error {
 		d, err := r.document(ctx)
 		if err != nil {

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/config"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -20,28 +23,35 @@ type changed struct {
 	Notes   []string `json:"notes"`
 }
 
-// change proposes a command and says what came of it. done is a sentence for
-// people; "" says what is staged now.
-func (r *clusterRun) change(ctx context.Context, c agreed.Command, done string) (*agreed.Document, error) {
+// said is what a command says, for people, of a change; "" is what most say.
+type said struct {
+	done      string // of what has changed
+	unchanged string // if nothing has
+}
+
+// change proposes a command and says what came of it.
+func (r *clusterRun) change(ctx context.Context, c agreed.Command, say said) (*agreed.Document, error) {
 	d, result, err := r.propose(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+	return d, r.tell(d, result, say)
+}
+
+// tell says what came of a change.
+func (r *clusterRun) tell(d *agreed.Document, result agreed.Result, say said) error {
 	if r.asJSON {
-		return d, printJSON(r.stdout, changed{d.Version.String(), result.Changed, stagedTexts(d), append([]string{}, result.Notes...)})
+		return printJSON(r.stdout, changed{d.Version.String(), result.Changed, stagedTexts(d), append([]string{}, result.Notes...)})
 	}
 	for _, n := range result.Notes {
 		fmt.Fprintf(r.stdout, "note: %s\n", n)
 	}
-	switch {
-	case done != "":
-		_, err = fmt.Fprintln(r.stdout, done)
-	case !result.Changed:
-		_, err = fmt.Fprintln(r.stdout, "nothing changed: it was so before")
-	default:
-		_, err = fmt.Fprintf(r.stdout, "staged: %s\n\"mayfly cluster plan\" shows what it means, \"mayfly cluster commit\" does it\n", joined(stagedTexts(d)))
+	text := cmp.Or(say.done, fmt.Sprintf("staged: %s\n\"mayfly cluster plan\" shows what it means, \"mayfly cluster commit\" does it", joined(stagedTexts(d))))
+	if !result.Changed {
+		text = cmp.Or(say.unchanged, "nothing changed: it was so before")
 	}
-	return d, err
+	_, err := fmt.Fprintln(r.stdout, text)
+	return err
 }
 
 func joined(texts []string) string {
@@ -53,7 +63,7 @@ func joined(texts []string) string {
 
 // stage stages one thing about a member.
 func (r *clusterRun) stage(ctx context.Context, s agreed.Staged) error {
-	_, err := r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: s}, "")
+	_, err := r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: s}, said{})
 	return err
 }
 
@@ -66,12 +76,38 @@ func (a *app) stageCommand(cmd *cobra.Command, what func(d *agreed.Document, m a
 		if err != nil {
 			return err
 		}
-		s, err := what(d, ms[0], args[1:])
+		m := ms[0]
+		s, err := what(d, m, args[1:])
 		if err != nil {
 			return err
 		}
-		return r.stage(ctx, s)
+		if isSo(d, m, s) {
+			return r.tell(d, agreed.Result{}, said{unchanged: fmt.Sprintf("nothing changed: %s", sameText(m, s))})
+		}
+		say := said{}
+		if m.State == agreed.Joining && s.Kind != agreed.StageJoin {
+			say.done = fmt.Sprintf("%s joins with %s", m.Name, traitText(s))
+		}
+		_, err = r.change(ctx, agreed.Command{Kind: agreed.Stage, Stage: s}, say)
+		return err
 	})
+}
+
+// isSo tells whether a member has a weight or a zone, and shall get no other.
+func isSo(d *agreed.Document, m agreed.Member, s agreed.Staged) bool {
+	same := s.Kind == agreed.StageWeight && m.Weight == s.Weight || s.Kind == agreed.StageZone && m.Zone == s.Zone
+	return same && !slices.ContainsFunc(d.Staged, func(x agreed.Staged) bool { return x.Kind == s.Kind && x.Node == s.Node })
+}
+
+func sameText(m agreed.Member, s agreed.Staged) string {
+	return fmt.Sprintf("%s has %s already", m.Name, traitText(s))
+}
+
+func traitText(s agreed.Staged) string {
+	if s.Kind == agreed.StageWeight {
+		return fmt.Sprintf("weight %d", s.Weight)
+	}
+	return fmt.Sprintf("zone %q", s.Zone)
 }
 
 func (a *app) clusterJoinCommand() *cobra.Command {
@@ -102,8 +138,8 @@ new slots.`,
 		Args: takes(2, 2, "the name of a member and its weight"),
 	}, func(_ *agreed.Document, m agreed.Member, args []string) (agreed.Staged, error) {
 		w, err := strconv.ParseUint(args[0], 10, 32)
-		if err != nil || w == 0 {
-			return agreed.Staged{}, usagef("the weight %q is not a whole number from 1 on", args[0])
+		if err != nil || w == 0 || w > config.MaxWeight {
+			return agreed.Staged{}, usagef("the weight %q is not a whole number from 1 to %d", args[0], config.MaxWeight)
 		}
 		return agreed.Staged{Kind: agreed.StageWeight, Node: m.ID, Weight: uint32(w)}, nil
 	})
@@ -152,16 +188,23 @@ again with "cluster join", or forget it with "cluster leave".`,
   mayfly cluster clear n4`,
 		Args: takes(0, 1, "perhaps the name of a member"),
 	}, func(ctx context.Context, r *clusterRun, args []string) error {
-		c, what := agreed.Command{Kind: agreed.Clear}, "nothing is staged any more"
+		c, say := agreed.Command{Kind: agreed.Clear}, said{"nothing is staged any more", "nothing was staged"}
 		if len(args) > 0 {
 			_, ms, err := r.members(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			m := ms[0]
-			c.Node, what = m.ID, fmt.Sprintf("nothing is staged for %s any more", m.Name)
+			c.Node, say = m.ID, said{fmt.Sprintf("nothing is staged for %s any more", m.Name), fmt.Sprintf("nothing was staged for %s", m.Name)}
 		}
-		_, err := r.change(ctx, c, what)
+		d, err := r.document(ctx)
+		if err != nil {
+			return err
+		}
+		if preparing(d) {
+			say.unchanged += `; the change that is being prepared is given up with "mayfly cluster cancel"`
+		}
+		_, err = r.change(ctx, c, say)
 		return err
 	})
 }
@@ -185,7 +228,7 @@ staged again. What is fixed cannot be cancelled: change it back by another chang
 		if !preparing(d) {
 			return fmt.Errorf("there is nothing to give up: %s", describeIdle(d))
 		}
-		_, err = r.change(ctx, agreed.Command{Kind: agreed.Cancel}, "what it was made of is staged again; \"mayfly cluster clear\" takes that back")
+		_, err = r.change(ctx, agreed.Command{Kind: agreed.Cancel}, said{done: "what it was made of is staged again; \"mayfly cluster clear\" takes that back"})
 		return err
 	})
 }

@@ -108,7 +108,7 @@ func (s *statusJSON) agreement() string {
 		}
 		text = "no leader is known, changes are refused: try again"
 		if need := len(s.Voters)/2 + 1; up < need && len(s.Voters) > 0 {
-			text = fmt.Sprintf("no leader: %d of %s answer, and changes need %d. They are refused; data is served. "+
+			text = fmt.Sprintf("no leader: %d of %s answer, and changes need %d. They are refused; data is served where enough owners answer. "+
 				"Start the others, or see \"mayfly cluster recover --help\"", up, plural(int64(len(s.Voters)), "voter"), need)
 		}
 	}
@@ -225,7 +225,8 @@ those that have left or were declared lost: these can be named by their ids only
 
 A member's state is joining (it has no place in a ring yet), valid, leaving (it is
 out of the newest ring, and still needed), left (nobody needs it any more: switch
-it off) or lost.`,
+it off) or lost. Its version is that of what it knows to be agreed: era and number
+of changes.`,
 		Example: `  mayfly cluster members
   mayfly cluster members --json | jq -r '.members[].address'`,
 		Args: noArguments(),
@@ -246,13 +247,13 @@ it off) or lost.`,
 				Members []memberJSON `json:"members"`
 			}{p.doc.Version.String(), members})
 		}
-		t := newTable(r.stdout, "member", "id", "zone", "weight", "state", "up", "role", "address", "disks")
+		t := newTable(r.stdout, "member", "id", "zone", "weight", "state", "up", "role", "version", "address", "disks")
 		for _, m := range members {
 			up := "-"
 			if m.State != agreed.Left.String() && m.State != agreed.Lost.String() {
 				up = m.cells()[4]
 			}
-			t.row(m.Name, m.ID, dash(m.Zone), strconv.FormatUint(uint64(m.Weight), 10), m.cells()[3], up, dash(m.Role), m.Address, strings.Join(m.Disks, ","))
+			t.row(m.Name, m.ID, dash(m.Zone), strconv.FormatUint(uint64(m.Weight), 10), m.cells()[3], up, dash(m.Role), dash(m.Version), m.Address, strings.Join(m.Disks, ","))
 		}
 		return t.flush()
 	})

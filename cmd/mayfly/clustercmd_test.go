@@ -146,7 +146,7 @@ func TestClusterStatusWithoutMajority(t *testing.T) {
 	gone(4)
 	has("agreement:    no leader is known, changes are refused: try again; voters: n1, n2, n3, n4, n5")
 	gone(5)
-	has(`agreement:    no leader: 2 of 5 voters answer, and changes need 3. They are refused; data is served. Start the others, or see "mayfly cluster recover --help"; voters: n1, n2, n3, n4, n5`)
+	has(`agreement:    no leader: 2 of 5 voters answer, and changes need 3. They are refused; data is served where enough owners answer. Start the others, or see "mayfly cluster recover --help"; voters: n1, n2, n3, n4, n5`)
 	has("owners:       of 4 partitions fewer than 2 of 3 owners answer: what needs as many fails there until they are back")
 	gone(3)
 	has("owners:       of 8 partitions fewer than 2 of 3 owners answer, of 4 none: what needs as many fails there until they are back")
@@ -157,11 +157,11 @@ func TestClusterMembers(t *testing.T) {
 	f := newFakeAdmin(t, 3)
 	f.join(4, 4)
 	same(t, f.must("members"), `
-MEMBER  ID                                ZONE  WEIGHT  STATE    UP   ROLE    ADDRESS        DISKS
-n1      01000000000000000000000000000000  a     100     valid    yes  leader  10.0.0.1:7070  01010000000000000000000000000000
-n2      02000000000000000000000000000000  b     100     valid    yes  voter   10.0.0.2:7070  02010000000000000000000000000000
-n3      03000000000000000000000000000000  c     100     valid    yes  voter   10.0.0.3:7070  03010000000000000000000000000000
-n4      04000000000000000000000000000000  a     100     joining  yes  voter   10.0.0.4:7070  04010000000000000000000000000000`)
+MEMBER  ID                                ZONE  WEIGHT  STATE    UP   ROLE    VERSION  ADDRESS        DISKS
+n1      01000000000000000000000000000000  a     100     valid    yes  leader  1.1      10.0.0.1:7070  01010000000000000000000000000000
+n2      02000000000000000000000000000000  b     100     valid    yes  voter   1.1      10.0.0.2:7070  02010000000000000000000000000000
+n3      03000000000000000000000000000000  c     100     valid    yes  voter   1.1      10.0.0.3:7070  03010000000000000000000000000000
+n4      04000000000000000000000000000000  a     100     joining  yes  voter   1.2      10.0.0.4:7070  04010000000000000000000000000000`)
 	var out struct{ Members []memberJSON }
 	if err := json.Unmarshal([]byte(f.must("members", "--json")), &out); err != nil || len(out.Members) != 4 || out.Members[3].State != "joining" {
 		t.Errorf("%v, %+v", err, out)
@@ -182,7 +182,8 @@ func TestLossIsRefused(t *testing.T) {
   timed data  2.0 MiB in 1 partition of 2 slots, from 2026-11-29 00:00:00 UTC to 2026-11-29 02:00:00 UTC
   plain data  1.0 KiB in 1 partition
 Bring back who has it, or wait until others have all ("mayfly cluster status --wait").
-To give it up for good: mayfly cluster commit --accept-loss`
+To give it up for good: mayfly cluster commit --accept-loss
+To take back what is staged: mayfly cluster clear`
 	f.refuses([]badInput{
 		{"plan", 1, "cluster plan: " + why},
 		{"commit --yes", 1, "cluster commit: " + why},
@@ -245,6 +246,11 @@ func TestChangesOfMembers(t *testing.T) {
 		{"join n5", "staged: n4 joins; n5 joins" + next},
 		{"join n5", "nothing changed: it was so before"},
 		{"clear", "nothing is staged any more"},
+		{"clear", "nothing was staged"},
+		{"clear n5", "nothing was staged for n5"},
+		{"weight n5 200", "n5 joins with weight 200"},
+		{"weight n1 100", "nothing changed: n1 has weight 100 already"},
+		{"zone n1 a", `nothing changed: n1 has zone "a" already`},
 		{"weight n1 200", "staged: n1 gets weight 200" + next},
 		{"zone n2 rack-7", `staged: n1 gets weight 200; n2 moves to zone "rack-7"` + next},
 		{"replace n3 n4", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n4 takes the place of n3` + next},
@@ -253,25 +259,38 @@ func TestChangesOfMembers(t *testing.T) {
 		{"leave n3", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 leaves` + next},
 		{"remove n3 --lost", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 is lost` + next},
 		{"fill", `staged: n1 gets weight 200; n2 moves to zone "rack-7"; n3 is lost; rings made with fewer nodes are filled up` + next},
-		{"leave n5", "n5 had no places and is forgotten"},
-		{"weight " + fakeID(1).String() + " 300 --json", `{"version":"1.16","changed":true,"staged":["n2 moves to zone \"rack-7\"","n3 is lost","rings made with fewer nodes are filled up","n1 gets weight 300"],"notes":[]}`},
+		{"leave n5", "n5 had no places and is forgotten: stop it, for it asks to join again when it is started"},
+		{"weight " + fakeID(1).String() + " 300 --json", `{"version":"1.17","changed":true,"staged":["n2 moves to zone \"rack-7\"","n3 is lost","rings made with fewer nodes are filled up","n1 gets weight 300"],"notes":[]}`},
 	} {
 		same(t, f.must(strings.Fields(c.args)...), c.want)
 	}
 	f.refuses([]badInput{
-		{"leave n9", 2, `there is no member "n9"; did you mean "n1"? "mayfly cluster members" lists them all`},
+		{"leave n9", 2, `there is no member "n9"; the members are n1, n2, n3, n4`},
 		{"leave", 2, `leave takes the name of a member; "mayfly cluster leave --help" explains`},
 		{"leave n1 --yes", 2, `--yes and --accept-loss belong to what is committed: add --wait, or give them to "mayfly cluster commit"`},
 		{"join n1", 1, `cluster join: node "n1" is valid: it cannot be asked to join`},
 		{"replace n1 n2", 1, `cluster replace: node "n2", which is to replace node "n1", is valid and has places of its own: replace it by a node that has just joined`},
 		{"remove n1", 2, `cluster remove: a member that answers hands over what it has with "mayfly cluster leave n1"; if it is gone for good, add --lost`},
-		{"weight n1 0", 2, `the weight "0" is not a whole number from 1 on`},
-		{"weight n1 much", 2, `the weight "much" is not a whole number from 1 on`},
+		{"weight n1 0", 2, `the weight "0" is not a whole number from 1 to 1048576`},
+		{"weight n1 1048577", 2, `the weight "1048577" is not a whole number from 1 to 1048576`},
+		{"weight n1 -5", 2, `there is no flag -5, and nothing here can be negative; "mayfly cluster weight --help" explains`},
+		{"weight n1 much", 2, `the weight "much" is not a whole number from 1 to 1048576`},
 		{"commit", 2, `cluster commit asks before it does this, and there is nobody to ask: add --yes`},
 		{"cancel", 1, `cluster cancel: there is nothing to give up: no change is being prepared`},
-		{"staus", 2, `there is no command "staus"; did you mean "status"? "mayfly --help" lists them all`},
+		{"staus", 2, `there is no command "staus"; did you mean "status"? "mayfly cluster --help" lists them all`},
+		{"staus --wait", 2, `there is no command "staus"; did you mean "status"? "mayfly cluster --help" lists them all`},
+		{"--wait status", 2, `flags come behind the command that has them: "mayfly cluster status --help" lists them`},
+		{"--wiat", 2, `there is no flag --wiat; did you mean --set? "mayfly cluster --help" explains`},
+		{"bucket lst --node a:1", 2, `there is no command "lst"; did you mean "list"? "mayfly cluster bucket --help" lists them all`},
+		{"plan --from -5", 2, `--from: -5 is no slot: they are counted from 1970 on; 0 is as early as can be`},
+		{"commit --from -5 --yes", 2, `--from: -5 is no slot: they are counted from 1970 on; 0 is as early as can be`},
+		{"leave n1 --wait", 2, `cluster leave asks before it does this, and there is nobody to ask: add --yes`},
 	})
 	f.must("clear")
+	f.must("clear")
+	if len(f.doc.Staged) != 0 {
+		t.Errorf("staged by a command that was refused: %+v", f.doc.Staged)
+	}
 	f.refuses([]badInput{{"plan", 1, `cluster plan: nothing is staged: a node that starts with --join stages its joining, "mayfly cluster --help" lists what else can be`}})
 }
 
@@ -324,6 +343,11 @@ func TestCommitWaits(t *testing.T) {
 		if r.status != 1 || !strings.Contains(r.stderr, want) {
 			t.Errorf("status %d, %s", r.status, r.stderr)
 		}
+		if want := "waiting for the promise of n1, n2, n3, n4; \"mayfly cluster cancel\" gives the change up\n"; strings.Count(r.stderr, want) != 1 {
+			t.Errorf("it waits and says %q", r.stderr)
+		}
+		f.refuses([]badInput{{"plan", 1, `cluster plan: nothing is staged; what was committed is being prepared and waits for n1, n2, n3, n4: "mayfly cluster status" shows it, "mayfly cluster cancel" gives it up`}})
+		same(t, f.must("clear"), `nothing was staged; the change that is being prepared is given up with "mayfly cluster cancel"`)
 		if got := f.must("status"); !strings.Contains(got, "change:       being prepared, round 3, to count from slot") || !strings.Contains(got, "waiting for n1, n2, n3, n4") {
 			t.Errorf("got %s", got)
 		}
@@ -336,7 +360,9 @@ func TestCommitWaits(t *testing.T) {
 				f.apply(agreed.Command{Kind: agreed.Cancel})
 			}
 		}
-		f.refuses([]badInput{{"commit --yes", 1, `cluster commit: the change was given up by somebody else; what it was made of is staged again`}})
+		r = f.run("commit", "--yes")
+		same(t, r.stdout, "note: slot 498869 is proposed; waiting for n1, n2, n3, n4")
+		same(t, r.stderr, "mayfly: cluster commit: the change was given up by somebody else; what it was made of is staged again")
 	})
 }
 
@@ -411,24 +437,24 @@ epochs  timed  no          10d  3  2  2  interval  50.0 MiB
 events  timed  yes         10d  3  2  2  interval  50.0 MiB`)
 	for _, c := range []struct{ args, want string }{
 		{"bucket show notes", "notes (not declared: this is what every such bucket promises): --timed=false --write-once=false --ttl 0s --n 3 --r 2 --w 2 --sync interval --max-value 50MiB"},
-		{"bucket set notes --ttl 36h --sync always --max-value 1MiB", "notes: --timed=false --write-once=false --ttl 1d12h --n 3 --r 2 --w 2 --sync always --max-value 1MiB"},
+		{"bucket set notes --ttl 36h --yes --sync always --max-value 1MiB", "notes: --timed=false --write-once=false --ttl 1d12h --n 3 --r 2 --w 2 --sync always --max-value 1MiB"},
 		{"bucket set --type web sessions --timed --n 5 --empty", "web/sessions: --timed=true --write-once=false --ttl 0s --n 5 --r 3 --w 3 --sync interval --max-value 50MiB"},
-		{"ttl --type web sessions 2d", "BUCKET        TTL\nweb/sessions  2d"},
-		{"ttl events 8d", "BUCKET  TTL\nevents  8d"},
+		{"ttl --type web sessions 2d --yes", "BUCKET        TTL\nweb/sessions  2d"},
+		{"ttl events 8d --yes", "BUCKET  TTL\nevents  8d"},
 		{"ttl", "BUCKET        TTL\nepochs        8d\nevents        8d\nnotes         1d12h\nweb/sessions  2d"},
 		{"ttl notes 0s --json", `{"version":"1.6","buckets":[{"type":"default","name":"notes","ttl_seconds":0}]}`},
 	} {
 		same(t, f.must(strings.Fields(c.args)...), c.want)
 	}
 	f.refuses([]badInput{
-		{"bucket set notes --timed", 1, `cluster bucket set: bucket "notes": timed cannot become true: the bucket holds data; make another bucket: invalid; if you know that it holds nothing, add --empty`},
-		{"bucket set notes --n 20", 2, `bucket "notes": n is 20, want 1 to 16: invalid`},
+		{"bucket set notes --timed", 1, `cluster bucket set: notes: what the first put fixes would change (--timed=false to true). If you know that the bucket holds nothing, add --empty; if not, put into another one`},
+		{"bucket set notes --n 20", 2, `--n: 20 is not from 1 to 16`},
+		{"bucket set notes --w 4", 2, `bucket "notes": w is 4, want 1 to n, which is 3`},
+		{"bucket set notes --max-value 1GiB", 2, `--max-value: 1GiB is not from 1B to 50MiB`},
 		{"bucket set notes --ttl 1500ms", 2, `--ttl: 1.5s is not whole seconds`},
 		{"bucket set notes --max-value big", 2, `--max-value: "big" is not a size; write one like "64MiB", "500KB" or "4096" (bytes)`},
-		{"bucket set epochs --ttl 1d", 2, `bucket "epochs": ttl_seconds is always that of "events"; set it there: invalid`},
-		{"ttl epochs 1d", 1, `cluster ttl: bucket "epochs": ttl_seconds is always that of "events"; set it there: invalid`},
-		{"ttl events soon", 2, `the TTL "soon" is not a number of whole seconds; write one like 10d, 36h or 90s; 0s is for ever`},
-		{"bucket lst", 2, `there is no command "lst"; did you mean "list"? "mayfly --help" lists them all`},
+		{"bucket set epochs --ttl 1d", 2, `bucket "epochs": ttl_seconds is always that of "events"; set it there`},
+		{"bucket lst", 2, `there is no command "lst"; did you mean "list"? "mayfly cluster bucket --help" lists them all`},
 	})
 }
 

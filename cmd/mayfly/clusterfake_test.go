@@ -173,9 +173,7 @@ func (f *fakeAdmin) runIn(ctx context.Context, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	a := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
 	a.dialAdmin = func(context.Context, *config.Effective) (clusterAdmin, error) { return f, nil }
-	root := a.root()
-	root.SetArgs(append([]string{"cluster"}, args...))
-	status := report(&stderr, root.ExecuteContext(ctx))
+	status := report(&stderr, a.run(ctx, append([]string{"cluster"}, args...)))
 	return result{stdout.String(), stderr.String(), status}
 }
 

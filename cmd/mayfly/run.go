@@ -33,11 +33,15 @@ var errSilent = errors.New("failed")
 
 // report writes err as a sentence and returns the process's exit status.
 func report(stderr io.Writer, err error) int {
+	if err != nil && !errors.Is(err, errSilent) {
+		fmt.Fprintf(stderr, "mayfly: %v\n", err)
+	}
+	return exitStatus(err)
+}
+
+func exitStatus(err error) int {
 	if err == nil {
 		return exitOK
-	}
-	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(stderr, "mayfly: %v\n", err)
 	}
 	if _, usage := errors.AsType[usageError](err); usage {
 		return exitUsage
@@ -53,9 +57,22 @@ func report(stderr io.Writer, err error) int {
 // for and nothing else.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ()}
+	return a.run(ctx, args)
+}
+
+// run carries out one command line. Why it failed is told on standard output too
+// where --json asks for an object there.
+func (a *app) run(ctx context.Context, args []string) error {
+	a.args = args
 	root := a.root()
 	root.SetArgs(args)
-	return root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && answersJSON(cmd, args) && !errors.Is(err, errSilent) {
+		if told := printJSON(a.stdout, failed{describeFailure(err)}); told != nil {
+			return errors.Join(err, told)
+		}
+	}
+	return err
 }
 
 // An app is one run of the program: its streams and its environment.
@@ -63,6 +80,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string // "NAME=value"
+	args           []string // the command line
 
 	// dialAdmin connects to a cluster; nil: over the wire. Tests have their own.
 	dialAdmin func(ctx context.Context, e *config.Effective) (clusterAdmin, error)
@@ -100,7 +118,7 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(a.flagError)
 	root.PersistentFlags().String("config", "", "read settings from this TOML `FILE` (or set "+config.ConfigFileVariable+")")
 	root.PersistentFlags().StringArray("set", nil, "set any setting, as `KEY=VALUE`: --set bucket.events.ttl=2d (may be repeated)")
 	root.AddGroup(
@@ -132,16 +150,24 @@ func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 			names = append(names, c.Name())
 		}
 	}
-	return usagef("there is no command %q; did you mean %q? \"mayfly --help\" lists them all", args[0], config.Nearest(args[0], names))
+	return usagef("there is no command %q; did you mean %q? \"%s --help\" lists them all", args[0], config.Nearest(args[0], names), cmd.CommandPath())
 }
 
 // flagError words what is wrong with a flag.
-func flagError(cmd *cobra.Command, err error) error {
+func (a *app) flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
+	if cmd.HasSubCommands() {
+		if word := a.firstWord(cmd); word != "" {
+			return a.misplaced(cmd, word)
+		}
+	}
 	help := fmt.Sprintf("; \"%s --help\" explains", cmd.CommandPath())
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if c := e.GetSpecifiedName(); len(c) == 1 && '0' <= c[0] && c[0] <= '9' {
+			return usagef("there is no flag -%s, and nothing here can be negative%s", c, help)
+		}
 		if len(e.GetSpecifiedName()) == 1 {
 			return usagef("there is no flag %s%s", dashed(e.GetSpecifiedName()), help)
 		}
@@ -156,6 +182,37 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usagef("--%s: %s%s", e.GetFlag().Name, valueReason(e), help)
 	}
 	return usagef("%w%s", err, help)
+}
+
+// firstWord returns the first word of the command line behind a command that
+// gathers others, "" if there are only flags.
+func (a *app) firstWord(cmd *cobra.Command) string {
+	words, value := []string(nil), false
+	for _, arg := range a.args {
+		switch {
+		case value:
+			value = false
+		case arg == "--config" || arg == "--set":
+			value = true
+		case !strings.HasPrefix(arg, "-"):
+			words = append(words, arg)
+		}
+	}
+	if depth := len(strings.Fields(cmd.CommandPath())) - 1; len(words) > depth {
+		return words[depth]
+	}
+	return ""
+}
+
+// misplaced says what is wrong with flags that a command which gathers others does
+// not have: the word behind it is no command, or comes too late.
+func (a *app) misplaced(cmd *cobra.Command, word string) error {
+	for _, c := range cmd.Commands() {
+		if c.Name() == word {
+			return usagef("flags come behind the command that has them: \"%s %s --help\" lists them", cmd.CommandPath(), word)
+		}
+	}
+	return a.noSuchCommand(cmd, []string{word})
 }
 
 // valueReason says what is wrong with a flag's value: in our words for the

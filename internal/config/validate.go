@@ -70,8 +70,8 @@ func (n *Node) checkCluster(all *faults) {
 		all.add("node.expect", "is %d, and node.join is empty; name there where the others are", n.Expect)
 	}
 	label(all, "node.zone", n.Zone, true)
-	if n.Weight < 1 || n.Weight > maxWeight {
-		all.add("node.weight", "is %d; it must be from 1 to %d", n.Weight, maxWeight)
+	if n.Weight < 1 || n.Weight > MaxWeight {
+		all.add("node.weight", "is %d; it must be from 1 to %d", n.Weight, MaxWeight)
 	}
 	if n.Advertise != "" {
 		address(all, "node.advertise", n.Advertise)
@@ -84,7 +84,8 @@ func (n *Node) checkCluster(all *faults) {
 // Bounds of what a node says of itself.
 const (
 	maxExpected = 64
-	maxWeight   = 1 << 20
+	// MaxWeight is the largest weight of a node.
+	MaxWeight = 1 << 20
 )
 
 func (n *Node) check(all *faults) {
