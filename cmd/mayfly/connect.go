@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -46,6 +47,9 @@ func connectLogging(ctx context.Context, e *config.Effective, log *slog.Logger) 
 func unreachable(err error, e *config.Effective) error {
 	if !errors.Is(err, object.CodeUnavailable) && !errors.Is(err, object.CodeDeadline) {
 		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no node answers at %s in time: one that starts, or waits for its cluster, does not yet, and its log says why; or give another address with --node (%w)", strings.Join(e.Client.Nodes, ", "), err)
 	}
 	return fmt.Errorf("no node answers at %s: start one with \"mayfly serve\", or give its address with --node (%w)", strings.Join(e.Client.Nodes, ", "), err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,10 @@ func orNone(s config.Size) int64 {
 // stopTimeout bounds a clean stop: requests under way, then syncing.
 const stopTimeout = 15 * time.Second
 
+// tellStarting is how long a start may take before the log says that it is under
+// way: what is refused at once is refused with a sentence and nothing else.
+const tellStarting = time.Second
+
 // serve runs a node until ctx ends.
 func (a *app) serve(ctx context.Context, e *config.Effective) error {
 	log := newLogger(a.stderr, e.Log)
@@ -109,24 +114,35 @@ func (a *app) serve(ctx context.Context, e *config.Effective) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer admin.close()
+	registry, started := newRegistry(), new(atomic.Pointer[node.Node])
+	admin.serve(registry, func() error { return readiness(started.Load()) }, log) // a node may wait for others long before it serves
+	slow := time.AfterFunc(tellStarting, func() {
+		log.Info("starting: the disks are read, or the cluster is looked for", "cluster", cfg.Cluster, "data", cfg.Data, "join", cfg.Join.Seeds, "expect", cfg.Join.Expect)
+	})
 	n, err := node.Start(ctx, cfg)
+	slow.Stop()
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	registry := newRegistry()
 	registry.MustRegister(n.Collectors()...)
-	admin.serve(registry, func() error {
-		if !n.Ready() {
-			return errors.New("the node is starting, stopping, or has lost its listener")
-		}
-		return nil
-	}, log)
+	started.Store(n)
 	log.Info("serving", "node", n.ID().String(), "addr", n.Addr().String(), "data", cfg.Data, "metrics", admin.url(), "version", version().String())
 	<-ctx.Done()
 	log.Info("stopping; a second signal ends the program at once")
 	err = closeNode(n)
 	log.Info("stopped", "clean", err == nil)
 	return err
+}
+
+// readiness says why a node cannot do its work now; n is nil before it has started.
+func readiness(n *node.Node) error {
+	switch {
+	case n == nil:
+		return errors.New("the node is starting: it reads its disks, or waits for its cluster; its log says for whom")
+	case !n.Ready():
+		return errors.New("the node is stopping, or has lost its listener")
+	}
+	return nil
 }
 
 func closeNode(n *node.Node) error {

@@ -25,6 +25,40 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// A node that waits for its cluster says so to who asks whether it is ready, and to
+// who looks at its log.
+func TestServeWaiting(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := l.Addr().String()
+	l.Close()
+	p := start(t, "serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0", "--metrics", metrics, "--log-format", "json",
+		"--join", "127.0.0.1:1", "--expect", "3")
+	if got := p.logged("starting: the disks are read, or the cluster is looked for"); got["expect"] != 3.0 {
+		t.Errorf("the log says %v", got)
+	}
+	if status, text := httpGet(t, "http://"+metrics+"/readyz"); status != 503 || !strings.HasPrefix(text, "the node is starting") {
+		t.Errorf("readyz: status %d, %s", status, text)
+	}
+	if status, text := httpGet(t, "http://"+metrics+"/metrics"); status != 200 || !strings.Contains(text, "mayfly_build_info{") {
+		t.Errorf("metrics: status %d, %.300s", status, text)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // as the node does, which has no port that is known
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	r := mayfly(t, "cluster", "status", "--timeout", "50ms", "--node", silent.Addr().String())
+	if want := "in time: one that starts, or waits for its cluster, does not yet, and its log says why"; r.status != 1 || !strings.Contains(r.stderr, want) {
+		t.Errorf("status %d, %s", r.status, r.stderr)
+	}
+	if status := p.stop(); status != 1 || !strings.Contains(p.stderr.text(), "has found no cluster") {
+		t.Errorf("status %d, %s", status, p.stderr.text())
+	}
+}
+
 // A directory that a node has left can be served again, with what is in it.
 func TestServeAgain(t *testing.T) {
 	n := startNode(t, "")
@@ -41,7 +75,10 @@ func TestServeAgain(t *testing.T) {
 func TestServeKeepsWhatIsSettled(t *testing.T) {
 	n := startNode(t, "")
 	n.stop()
-	again := startNode(t, n.dir, "--slot", "10s", "--set", "node.partitions=8", "--set", "bucket.events.ttl=1d")
+	again := startNode(t, n.dir, "--slot", "10s", "--set", "node.partitions=8", "--set", "bucket.events.ttl=1d", "--weight", "7")
+	if got := again.logged(`the agreed zone and weight count, not the configuration's: "mayfly cluster zone" and "weight" change them`); got["weight"] != 100.0 {
+		t.Errorf("the log says %v", got)
+	}
 	if got := again.must("", "cluster", "settings"); !strings.Contains(got, "1h") {
 		t.Errorf("the settings are %s", got)
 	}

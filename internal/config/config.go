@@ -35,8 +35,8 @@ type Node struct {
 	Advertise      string   `toml:"advertise" doc:"Where clients and other nodes reach this one, host:port; \"\" is the address it listens on,\nor if that is \"0.0.0.0\" one of the machine's. It may change at any start."`
 	Join           []string `toml:"join" doc:"Addresses of nodes of the cluster this one belongs to, host:port; some of them are enough, its own may be among them.\nA node with a data directory finds the others without. Empty: a new node is a cluster of its own."`
 	Expect         int      `toml:"expect" doc:"How many new nodes found the cluster together: the same number and the same join on each. \"1\": a new node with join waits for\na cluster that is there. Of no meaning once the data directory is made."`
-	Zone           string   `toml:"zone" doc:"What fails together with this node, a rack or a room. Copies of one thing are put into different zones, where there are enough."`
-	Weight         int      `toml:"weight" doc:"Capacity of this node, in any unit, the same on all nodes: a node of twice the weight gets twice the data."`
+	Zone           string   `toml:"zone" doc:"What fails together with this node, a rack or a room. Copies of one thing are put into different zones, where there are enough. Counts when the node joins; later \"mayfly cluster zone\" changes it."`
+	Weight         int      `toml:"weight" doc:"Capacity of this node, in any unit, the same on all nodes: a node of twice the weight gets twice the data. Counts when the node joins; later \"mayfly cluster weight\" changes it."`
 	Data           []string `toml:"data" doc:"Data directories, one for each disk. They are made if need be."`
 	Slot           Duration `toml:"slot" doc:"Length of a slot, whole seconds: records of one slot share their files and expire with them.\nFixed when the cluster is founded."`
 	Partitions     int      `toml:"partitions" doc:"Partitions of the ring: a power of two, 1 to 4096. Fixed when the cluster is founded."`

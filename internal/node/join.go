@@ -61,6 +61,9 @@ func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 		n.cfg.Log.Info("the cluster's settings count, not the configuration's", "slot_seconds", s.SlotSeconds, "ahead_seconds", s.AheadSeconds, "lateness_seconds", s.LatenessSeconds)
 	}
 	n.cfg.SlotSeconds, n.cfg.AheadSeconds, n.cfg.LatenessSeconds = s.SlotSeconds, s.AheadSeconds, s.LatenessSeconds
+	if m, known := genesis.Document.Member(n.id); known && (m.Weight != n.join.Weight || m.Zone != n.join.Zone) {
+		n.cfg.Log.Info("the agreed zone and weight count, not the configuration's: \"mayfly cluster zone\" and \"weight\" change them", "zone", m.Zone, "weight", m.Weight)
+	}
 	for i := range dirs {
 		dirs[i].becomes = bitcask.ID(genesis.Disks[i])
 	}
