@@ -248,7 +248,7 @@ func TestStolenName(t *testing.T) {
 	b := joined(t, "b", []*testNode{a})
 	thief := newTestNode(t, "b")
 	thief.cfg.Seeds = []string{a.address}
-	says(t, thief.start(), "cannot join", "the name \"b\" is that of node", b.address, "another name")
+	says(t, thief.start(), "cannot join", "the name \"b\" is that of node", b.address, "another name", "\"mayfly cluster replace b NEW --lost\"")
 
 	b.stop()
 	b.cfg.Disks, b.cfg.Node, b.cfg.Bound = []Disk{{Path: t.TempDir()}}, [16]byte{}, [16]byte{}
@@ -459,7 +459,9 @@ func TestIntroduceWaits(t *testing.T) {
 	stranger.cfg.Cluster = "elsewhere"
 	stranger.mustStart()
 	n.cfg.Seeds = append(n.cfg.Seeds, stranger.address)
-	wait("seeds belong to a cluster named \"elsewhere\"")
+	wait("1 of the 3 nodes", stranger.address+" belongs to a cluster named \"elsewhere\"")
+	n.cfg.Expect = 0
+	wait("none of the seeds", "check the cluster's name and the seeds; "+stranger.address+" belongs to a cluster named \"elsewhere\"")
 }
 
 // Documents and proposals of who says it belongs to another cluster, or to none, are

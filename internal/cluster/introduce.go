@@ -474,19 +474,18 @@ func (i *introduction) why(replies []reply) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var faults []string
-	others := map[string]bool{}
+	var others []string // of other clusters
 	for _, r := range replies {
 		switch {
 		case r.err != nil:
 			faults = append(faults, r.err.Error())
 		case !r.itself && r.g.Name != i.cfg.Cluster:
-			others[r.g.Name] = true
+			others = append(others, fmt.Sprintf("%s belongs to a cluster named %q", r.address, r.g.Name))
 		}
 	}
-	for name := range others {
-		faults = append(faults, fmt.Sprintf("seeds belong to a cluster named %q", name))
-	}
+	slices.Sort(others)
 	slices.Sort(faults)
+	faults = append(others, faults...)
 	detail := ""
 	if len(faults) > 0 {
 		detail = "; " + strings.Join(faults[:min(len(faults), 4)], "; ")
@@ -495,12 +494,14 @@ func (i *introduction) why(replies []reply) error {
 	switch {
 	case i.cfg.Bound != ([16]byte{}):
 		return fmt.Errorf("the data directories belong to cluster %x, and none of the seeds does: name nodes of that cluster%s", i.cfg.Bound, detail)
+	case i.cfg.Expect < 2 && len(others) > 0:
+		return fmt.Errorf("none of the seeds %s belongs to it: check the cluster's name and the seeds%s", strings.Join(i.cfg.Seeds, ", "), detail)
 	case i.cfg.Expect < 2:
-		return fmt.Errorf("none of the seeds %s belongs to it yet: start the first node without seeds, or the first ones all with the number they expect%s", strings.Join(i.cfg.Seeds, ", "), detail)
+		return fmt.Errorf("none of the seeds %s belongs to it yet: start the first node without seeds (join), or the first ones all with the number they expect%s", strings.Join(i.cfg.Seeds, ", "), detail)
 	case !v.isZero() && v.Founder != i.cfg.Node:
 		return fmt.Errorf("it waits for node %v, which it has vowed to let found the cluster: start that one; if it will never come back, remove %s from the data directories of the nodes that are left%s", v.Founder, foundingName, detail)
 	case len(i.seeker.known)+1 < i.cfg.Expect:
-		return fmt.Errorf("%d of the %d nodes that found it have been found: start the others with the same name of the cluster and the same number%s", len(i.seeker.known)+1, i.cfg.Expect, detail)
+		return fmt.Errorf("%d of the %d nodes that are to found it have met: start the others, with the same name of the cluster and the same number%s", len(i.seeker.known)+1, i.cfg.Expect, detail)
 	}
 	return fmt.Errorf("the %d nodes have found each other, and wait for the least of them, or for more than half of the seeds to be among them%s", i.cfg.Expect, detail)
 }

@@ -26,6 +26,10 @@ func (c *Cluster) becomeMember(ctx context.Context) error {
 	for {
 		err := c.presentOnce(ctx)
 		if e, ok := errors.AsType[*object.Error](err); ok && e.Outcome == object.NotDone && !e.Code.Retryable() {
+			if m, taken := c.Document().MemberNamed(c.cfg.Name); taken && m.ID != c.cfg.Node {
+				return fmt.Errorf("node %q cannot join cluster %q: %w. If this is that node and has lost its disks, it is another one now: start it under another name, and \"mayfly cluster replace %s NEW --lost\"",
+					c.cfg.Name, c.cfg.Cluster, err, c.cfg.Name)
+			}
 			return fmt.Errorf("node %q cannot join cluster %q: %w", c.cfg.Name, c.cfg.Cluster, err)
 		}
 		if err == nil {
@@ -39,6 +43,14 @@ func (c *Cluster) becomeMember(ctx context.Context) error {
 		case <-time.After(c.cfg.Timing.Upkeep):
 		}
 	}
+}
+
+// goneText says what became of a member that takes part no more.
+func goneText(s agreed.MemberState) string {
+	if s == agreed.Lost {
+		return "was declared lost in"
+	}
+	return "has left"
 }
 
 // meet finds the other members by gossip: the seeds at first, later those that are
@@ -130,7 +142,7 @@ func (c *Cluster) presentOnce(ctx context.Context) error {
 	cmd := agreed.Command{Kind: agreed.Join, Now: c.cfg.Now().Unix(), Member: me}
 	if m, known := doc.Member(me.ID); known {
 		if !m.State.Live() {
-			return c.refuse(object.Errorf(object.CodeRefused, object.NotDone, "this node is %v in cluster %q: it serves nothing any more; remove its data and start it anew, as another node", m.State, doc.Name))
+			return c.refuse(object.Errorf(object.CodeRefused, object.NotDone, "this node %s cluster %q: it serves nothing any more; remove its data and start it anew, as another node", goneText(m.State), doc.Name))
 		}
 		disks := slices.Clone(me.Disks)
 		slices.SortFunc(disks, func(a, b agreed.DiskID) int { return ring.NodeID(a).Compare(b) })

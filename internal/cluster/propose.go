@@ -237,7 +237,7 @@ func sentenceOf(me ring.NodeID, doc *agreed.Document, servers []server, alive fu
 		missing = append(missing, name)
 	}
 	refuse := func(format string, args ...any) *object.Error {
-		return object.Errorf(object.CodeUnavailable, object.NotDone, "changes of cluster "+fmt.Sprintf("%q", doc.Name)+" are refused: "+format, args...)
+		return object.Errorf(object.CodeUnavailable, object.NotDone, "changes of cluster %q are refused: "+format, append([]any{doc.Name}, args...)...)
 	}
 	alone := !slices.ContainsFunc(doc.Members, func(m agreed.Member) bool { return m.ID != me && m.State.Live() })
 	switch {
@@ -246,7 +246,7 @@ func sentenceOf(me ring.NodeID, doc *agreed.Document, servers []server, alive fu
 	case voters == 0:
 		return refuse("this node has not been made part of it yet, and no node that knows the leader can be reached: try again")
 	case 2*len(missing) >= voters:
-		return refuse("no majority of the %d voters can be reached; missing: %s. Data is served all the same. Start these nodes again; if they will never come back, stop one of the others and run 'mayfly cluster recover' there",
+		return refuse("no majority of the %d voters can be reached; missing: %s. Data is served where enough owners answer. Start these nodes again; if they will never come back, stop one of the others and run \"mayfly cluster recover\" there",
 			voters, strings.Join(missing, ", "))
 	case len(missing) > 0:
 		return refuse("the voters have no leader at the moment, and cannot all be reached; missing: %s: try again", strings.Join(missing, ", "))
