@@ -91,7 +91,11 @@ func Claim(nodes []Node, bits uint8, n int, prev *Ring) (*Ring, []Shortfall, err
 	}
 	var short []Shortfall
 	if copies < n {
-		short = append(short, Shortfall{Copies, fmt.Sprintf("%d nodes cannot hold %d copies; add %d", copies, n, n-copies)})
+		nodes := "nodes"
+		if copies == 1 {
+			nodes = "node"
+		}
+		short = append(short, Shortfall{Copies, fmt.Sprintf("%d %s cannot hold %d copies; add %d", copies, nodes, n, n-copies)})
 	}
 	return r, append(short, s.shortfalls()...), nil
 }

@@ -71,7 +71,7 @@ func TestClaimOfOneNode(t *testing.T) {
 			t.Fatalf("%v has a stand-in, %v", p, standIn)
 		}
 	}
-	if got := fmt.Sprint(short); got != "[copies: 1 nodes cannot hold 3 copies; add 2]" {
+	if got := fmt.Sprint(short); got != "[copies: 1 node cannot hold 3 copies; add 2]" {
 		t.Errorf("shortfalls: %s", got)
 	}
 }

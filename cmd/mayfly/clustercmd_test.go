@@ -283,6 +283,7 @@ func TestChangesOfMembers(t *testing.T) {
 		{"--wiat", 2, `there is no flag --wiat; did you mean --set? "mayfly cluster --help" explains`},
 		{"bucket lst --node a:1", 2, `there is no command "lst"; did you mean "list"? "mayfly cluster bucket --help" lists them all`},
 		{"plan --from -5", 2, `--from: -5 is no slot: they are counted from 1970 on; 0 is as early as can be`},
+		{"plan --from 999999", 1, `cluster plan: slot 999999 is too far ahead: a change committed now can begin with a slot between 498866 and 498890`},
 		{"commit --from -5 --yes", 2, `--from: -5 is no slot: they are counted from 1970 on; 0 is as early as can be`},
 		{"leave n1 --wait", 2, `cluster leave asks before it does this, and there is nobody to ask: add --yes`},
 	})

@@ -18,6 +18,10 @@ func (d *Document) latest(now int64) int64 {
 	return d.earliest(now) + max(16, 86400/d.Settings.SlotSeconds)
 }
 
+func (d *Document) tooFar(from, now int64) error {
+	return refuse(object.CodeBadRequest, "slot %d is too far ahead: a change committed now can begin with a slot between %d and %d", from, d.earliest(now), d.latest(now))
+}
+
 // pastLatest returns by how many seconds a slot is past all that can be proposed, by
 // clocks that are as far apart as they may be; 0 if it is not.
 func (d *Document) pastLatest(slot, now int64) int64 {

@@ -18,7 +18,7 @@ func (s *step) commit(c Commit) error {
 	case len(c.Gaps) > MaxGaps:
 		return refuse(object.CodeBadRequest, "%d gaps are more than the %d that a commit can hold: join those of neighbouring slots, or wait until members have merged what they lack", len(c.Gaps), MaxGaps)
 	case c.From > s.d.latest(s.now):
-		return refuse(object.CodeBadRequest, "slot %d is too far ahead: a change committed now can begin with a slot between %d and %d", c.From, s.d.earliest(s.now), s.d.latest(s.now))
+		return s.d.tooFar(c.From, s.now)
 	case s.d.preparesPlan():
 		return s.addLost(c)
 	}

@@ -17,6 +17,9 @@ func (d *Document) Plan(now int64, data ring.Data, from int64, acceptLoss bool) 
 	if len(d.Staged) == 0 {
 		return nil, errNothingStaged()
 	}
+	if from > d.latest(now) {
+		return nil, d.tooFar(from, now)
+	}
 	known := d.data(now, Commit{Oldest: data.Oldest, Gaps: data.Gaps})
 	known.Timed, known.Plain = data.Timed, data.Plain
 	return d.plan(d.Staged, known, max(from, d.earliest(now)), acceptLoss)
