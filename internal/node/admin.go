@@ -81,11 +81,13 @@ func (n *Node) merging() proto.Merging {
 	}
 }
 
-// gaps returns what this node may lack of what it holds, by its own evidence.
+// gaps returns what this node may lack of what it holds, by its own evidence; and
+// all of what it should hold and cannot open.
 func (n *Node) gaps(h *ring.History) (gaps []proto.Gap) {
-	oldest := n.oldestSlot(h)
+	oldest, open := n.oldestSlot(h), map[ring.Partition]bool{}
 	for _, v := range n.vnodes.Vnodes() {
 		p := v.Partition()
+		open[p] = true
 		if since := v.Since(); !since.Whole() {
 			if !since.Plain && holdsPlain(h, n.id, p) {
 				gaps = append(gaps, proto.Gap{Partition: p, Plain: true})
@@ -103,6 +105,15 @@ func (n *Node) gaps(h *ring.History) (gaps []proto.Gap) {
 				gaps = append(gaps, proto.Gap{Partition: p, From: int64(d.Slot), Until: int64(d.Slot) + 1})
 			}
 		}
+	}
+	for _, p := range h.HeldBy(n.id) {
+		if open[p] {
+			continue
+		}
+		if holdsPlain(h, n.id, p) { // it is on a disk that is not there, or cannot be opened
+			gaps = append(gaps, proto.Gap{Partition: p, Plain: true})
+		}
+		gaps = append(gaps, n.timedGaps(h, p, oldest, ring.Forever)...)
 	}
 	return gaps
 }

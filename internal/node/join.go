@@ -61,11 +61,26 @@ func (n *Node) introduce(ctx context.Context, dirs []dataDir) error {
 		n.cfg.Log.Info("the cluster's settings count, not the configuration's", "slot_seconds", s.SlotSeconds, "ahead_seconds", s.AheadSeconds, "lateness_seconds", s.LatenessSeconds)
 	}
 	n.cfg.SlotSeconds, n.cfg.AheadSeconds, n.cfg.LatenessSeconds = s.SlotSeconds, s.AheadSeconds, s.LatenessSeconds
+	if err := n.checkRemoved(genesis.Document, dirs); err != nil {
+		return err
+	}
 	if m, known := genesis.Document.Member(n.id); known && (m.Weight != n.join.Weight || m.Zone != n.join.Zone) {
 		n.cfg.Log.Info("the agreed zone and weight count, not the configuration's: \"mayfly cluster zone\" and \"weight\" change them", "zone", m.Zone, "weight", m.Weight)
 	}
 	for i := range dirs {
 		dirs[i].becomes = bitcask.ID(genesis.Disks[i])
+	}
+	return nil
+}
+
+// checkRemoved refuses to start with a disk that was taken out of service: what is on
+// it is older than what others have had since, and vouches for itself.
+func (n *Node) checkRemoved(doc *agreed.Document, dirs []dataDir) error {
+	m, _ := doc.Member(n.id)
+	for _, d := range dirs {
+		if m.Lacks(agreed.DiskID(d.disk)) {
+			return fmt.Errorf("disk %v, in %s, was taken out of service, and others have what was on it since: remove its data and start again", d.disk, d.path)
+		}
 	}
 	return nil
 }

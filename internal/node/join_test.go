@@ -208,8 +208,9 @@ func TestRefusedJoins(t *testing.T) {
 	}
 }
 
-// TestDiskAwayAndBack: a disk that is not there at one start stays the member's, and
-// serves again at the next.
+// TestDiskAwayAndBack: a disk that is not there at one start stays the member's, whose
+// report lacks what is on it, and serves again at the next; once it is given up, it
+// is refused.
 func TestDiskAwayAndBack(t *testing.T) {
 	t.Parallel()
 	cfg := joining(t, "n1", 0)
@@ -241,11 +242,39 @@ func TestDiskAwayAndBack(t *testing.T) {
 	if found == 0 || found == len(recs) {
 		t.Errorf("%d of %d found with one disk of two", found, len(recs))
 	}
+	plain, timed := map[ring.Partition]bool{}, map[ring.Partition]bool{}
+	for _, g := range n.gaps(n.ring()) {
+		plain[g.Partition] = plain[g.Partition] || g.Plain
+		timed[g.Partition] = timed[g.Partition] || !g.Plain && g.Until == ring.Forever
+	}
+	for _, p := range n.ring().HeldBy(n.id) {
+		_, err := n.vnodes.Vnode(p)
+		open := err == nil
+		if open == plain[p] || open == timed[p] {
+			t.Errorf("partition %v is open: %v; said to lack plain data: %v, timed data: %v", p, open, plain[p], timed[p])
+		}
+	}
 	stop(t, n)
 	n = startTogether(t, whole)[0]
 	for _, rec := range recs {
 		if got, err := get(n, rec); err != nil || got != string(rec.Value()) {
 			t.Errorf("%s: %q, %v", rec.Key, got, err)
+		}
+	}
+	if gaps := n.gaps(n.ring()); len(gaps) > 0 {
+		t.Errorf("with both disks: %+v", gaps)
+	}
+	stop(t, n)
+	if err := os.Remove(filepath.Join(half.Data[0], disksName)); err != nil {
+		t.Fatal(err)
+	}
+	n = startTogether(t, half)[0]
+	until(t, "the disk is given up", func() bool { m, _ := n.document().Member(n.id); return len(m.Removed) == 1 })
+	stop(t, n)
+	if n, err := Start(t.Context(), whole); err == nil || !strings.Contains(err.Error(), "was taken out of service") {
+		t.Errorf("with the disk that was given up: %v", err)
+		if err == nil {
+			stop(t, n)
 		}
 	}
 }
