@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -83,6 +84,9 @@ func describeStatus(p *picture) statusJSON {
 		}
 	}
 	slices.SortFunc(s.Members, func(a, b memberJSON) int { return strings.Compare(a.Name, b.Name) })
+	if up, leads := s.votersUp(); !leads && up <= len(s.Voters)/2 {
+		s.Leader = "" // who is left remembers one for a while
+	}
 	return s
 }
 
@@ -159,7 +163,7 @@ func describeMember(p *picture, m agreed.Member) memberJSON {
 		j.FreeBytes += disk.FreeBytes
 		switch {
 		case disk.Failed != "":
-			j.Faults = append(j.Faults, disk.Path+": "+disk.Failed)
+			j.Faults = append(j.Faults, cmp.Or(disk.Path, "disk "+disk.ID)+": "+disk.Failed)
 		case disk.LowSpace:
 			j.Faults = append(j.Faults, disk.Path+" is nearly full and takes no puts")
 		}

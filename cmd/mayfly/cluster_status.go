@@ -99,13 +99,11 @@ func (s *statusJSON) print(w io.Writer) error {
 // what that means.
 func (s *statusJSON) agreement() string {
 	text, voters := s.Leader+" leads", strings.Join(s.Voters, ", ")
-	if s.Leader == "" {
-		up := 0
-		for _, m := range s.Members {
-			if m.Up && slices.Contains(s.Voters, m.Name) {
-				up++
-			}
-		}
+	up, leads := s.votersUp()
+	switch {
+	case s.Leader != "" && !leads:
+		text += ", as far as the others know, and does not answer: changes may be refused until another one leads"
+	case s.Leader == "":
 		text = "no leader is known, changes are refused: try again"
 		if need := len(s.Voters)/2 + 1; up < need && len(s.Voters) > 0 {
 			text = fmt.Sprintf("no leader: %d of %s answer, and changes need %d. They are refused; data is served where enough owners answer. "+
@@ -116,6 +114,16 @@ func (s *statusJSON) agreement() string {
 		return text
 	}
 	return text + "; voters: " + voters
+}
+
+// votersUp counts the voters that answer, and tells whether the leader is among them.
+func (s *statusJSON) votersUp() (up int, leads bool) {
+	for _, m := range s.Members {
+		if m.Up && slices.Contains(s.Voters, m.Name) {
+			up, leads = up+1, leads || m.Name == s.Leader
+		}
+	}
+	return up, leads
 }
 
 func (m *memberJSON) cells() []string {

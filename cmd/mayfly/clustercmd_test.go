@@ -88,7 +88,7 @@ func TestClusterStatusOfTrouble(t *testing.T) {
 		slot := f.doc.History.SlotOf(f.now)
 		r.Gaps = []proto.Gap{{Partition: ring.Partition{Bits: 3, Prefix: 1}, From: slot, Until: slot + 1}, {Partition: ring.Partition{Bits: 3, Prefix: 2}, Plain: true}}
 		r.Merging = proto.Merging{Partitions: 2, Unattainable: 1, BytesToGet: 3 << 30, BytesPerSecond: 64 << 20}
-		r.Disks = append(r.Disks, proto.Disk{Path: "/d2", Failed: "input/output error"}, proto.Disk{Path: "/d3", LowSpace: true})
+		r.Disks = append(r.Disks, proto.Disk{Path: "/d2", Failed: "input/output error"}, proto.Disk{Path: "/d3", LowSpace: true}, proto.Disk{ID: "ab12", Failed: "none of the data directories is this disk"})
 	})
 	f.change(1, func(r *memberReport) {
 		r.Gaps = []proto.Gap{{Partition: ring.Partition{Bits: 3, Prefix: 2}, Plain: true}}
@@ -109,6 +109,7 @@ copying:      3.0 GiB to get; 64.0 MiB/s, about 48s
 copies:       24.0 MiB in 8 partitions of 3 slots have fewer than 3; of these 1.0 KiB in 1 partition have none that is known to be whole
 n2:           /d2: input/output error
 n2:           /d3 is nearly full and takes no puts
+n2:           disk ab12: none of the data directories is this disk
 n2:           lacks something in 1 partition of which too few others can be reached
 n3:           does not answer: connecting to 10.0.0.3:7070: connection refused`)
 	var s statusJSON
@@ -127,11 +128,12 @@ func TestClusterStatusWithoutMajority(t *testing.T) {
 	gone := func(i int) {
 		f.reports[fakeID(i)] = memberReport{err: errors.New("connection refused")}
 	}
+	remembers := ring.NodeID{} // who the others think leads
 	status := func() string {
 		t.Helper()
 		for i := range f.reports {
 			r := f.reports[i]
-			r.Agreement = proto.Agreement{Role: "voter", Voters: []ring.NodeID{fakeID(1), fakeID(2), fakeID(3), fakeID(4), fakeID(5)}}
+			r.Agreement = proto.Agreement{Role: "voter", Leader: remembers, Voters: []ring.NodeID{fakeID(1), fakeID(2), fakeID(3), fakeID(4), fakeID(5)}}
 			f.reports[i] = r
 		}
 		return f.must("status")
@@ -145,6 +147,8 @@ func TestClusterStatusWithoutMajority(t *testing.T) {
 	gone(2)
 	gone(4)
 	has("agreement:    no leader is known, changes are refused: try again; voters: n1, n2, n3, n4, n5")
+	remembers = fakeID(4)
+	has("agreement:    n4 leads, as far as the others know, and does not answer: changes may be refused until another one leads; voters: n1, n2, n3, n4, n5")
 	gone(5)
 	has(`agreement:    no leader: 2 of 5 voters answer, and changes need 3. They are refused; data is served where enough owners answer. Start the others, or see "mayfly cluster recover --help"; voters: n1, n2, n3, n4, n5`)
 	has("owners:       of 4 partitions fewer than 2 of 3 owners answer: what needs as many fails there until they are back")

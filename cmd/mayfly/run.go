@@ -130,6 +130,11 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.commands()...)
 	root.SetHelpCommandGroupID(groupLook)
 	root.SetCompletionCommandGroupID(groupLook)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() { // cobra's own begin with a capital letter
+		c.Short = strings.ToLower(c.Short[:1]) + c.Short[1:]
+	}
 	return root
 }
 
