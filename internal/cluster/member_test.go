@@ -31,7 +31,7 @@ func TestRefusalIsSaidOnce(t *testing.T) {
 		doc.Members[i].State = state
 		h.doc = &doc
 		b.keeper.offer(h)
-		said := fmt.Sprintf("this node is %v in cluster", state)
+		said := fmt.Sprintf("this node %s cluster", goneText(state))
 		eventually(t, said, func() error {
 			if n := lines.count(slog.LevelDebug, said); n < 3 {
 				return fmt.Errorf("%d repetitions", n)
