@@ -100,7 +100,7 @@ func newestSnapshot(snaps raft.SnapshotStore) (raft.SnapshotMeta, error) {
 	}
 	var faults []error
 	for _, meta := range all {
-		err := checkSnapshot(snaps, meta.ID)
+		_, err := openSnapshot(snaps, meta.ID)
 		if err == nil {
 			return *meta, nil
 		}
@@ -109,14 +109,14 @@ func newestSnapshot(snaps raft.SnapshotStore) (raft.SnapshotMeta, error) {
 	return raft.SnapshotMeta{}, errors.Join(faults...)
 }
 
-func checkSnapshot(snaps raft.SnapshotStore, id string) error {
+// openSnapshot returns the document of a snapshot.
+func openSnapshot(snaps raft.SnapshotStore, id string) (held, error) {
 	_, r, err := snaps.Open(id)
 	if err != nil {
-		return err
+		return held{}, err
 	}
 	defer r.Close()
-	_, err = readSnapshot(r)
-	return err
+	return readSnapshot(r)
 }
 
 // readSnapshot reads the document that a snapshot is.
