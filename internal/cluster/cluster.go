@@ -40,7 +40,7 @@ type Cluster struct {
 	quorumMu sync.RWMutex
 	quorum   *quorum // of the era of the document; nil while it is changed
 
-	heard     atomic.Int64 // when another node was last heard, nanoseconds of Unix time
+	heard     moment       // when another node was last heard
 	proposing atomic.Int64 // proposals under way
 	started   time.Time
 
@@ -353,19 +353,35 @@ func (c *Cluster) take(p preface, nc net.Conn) {
 	_ = nc.Close()
 }
 
-func (c *Cluster) hear() { c.heard.Store(time.Now().UnixNano()) }
+func (c *Cluster) hear() { c.heard.set() }
+
+// A moment is when something happened last, by both clocks: that of the wall may jump,
+// the other one stands still while the machine does.
+type moment struct{ at atomic.Pointer[time.Time] }
+
+func (m *moment) set() {
+	now := time.Now()
+	m.at.Store(&now)
+}
+
+// get returns the zero time if it never happened.
+func (m *moment) get() time.Time {
+	if at := m.at.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
+}
 
 // Contact returns when another node of the cluster was last heard: by gossip, by
 // Raft, or by an answer. The zero time is never, since the start.
 func (c *Cluster) Contact() time.Time {
-	at := c.heard.Load()
+	at := c.heard.get()
 	if c.gossip != nil {
-		at = max(at, c.gossip.wire.heard.Load())
+		if packet := c.gossip.wire.heard.get(); packet.After(at) {
+			at = packet
+		}
 	}
-	if at == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, at)
+	return at
 }
 
 // Document returns the newest document known here: agreed, learned from another

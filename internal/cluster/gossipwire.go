@@ -58,7 +58,7 @@ type gossipWire struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	once     sync.Once
-	heard    atomic.Int64 // when a packet of the cluster came last, nanoseconds of Unix time
+	heard    moment // when a packet of the cluster came last
 }
 
 type packetCounters struct {
@@ -97,7 +97,7 @@ func (w *gossipWire) listen() {
 			continue
 		}
 		w.lost.in.Add(1)
-		w.heard.Store(time.Now().UnixNano())
+		w.heard.set()
 		select {
 		case w.packetCh <- &memberlist.Packet{Buf: append([]byte(nil), payload...), From: from, Timestamp: time.Now()}:
 		default:

@@ -44,27 +44,13 @@ func TestTrimByATrustedClock(t *testing.T) {
 	}
 }
 
-// What came to no agreement is tried again, though the document is the same.
-func TestDutyIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	n := newTestNode(t, "a").mustStart()
-	cmd := agreed.Command{Kind: agreed.Down, Now: time.Now().Unix(), Node: n.cfg.Node}
-	n.proposing.Store(maxProposals)
-	if n.duty(cmd) {
-		t.Error("one proposal too many counts as tried")
-	}
-	n.proposing.Store(0)
-	if cmd.Now = -1; !n.duty(cmd) {
-		t.Error("one that is refused does not count as tried")
-	}
-}
-
 // A command that this program cannot apply is not agreed on; one that was agreed on all
 // the same ends nobody.
 func TestFault(t *testing.T) {
 	t.Parallel()
 	n := newTestNode(t, "a").mustStart()
 	n.touch(5)
+	tellsDuties(t, n)
 	q := n.era()
 	broken := *n.Document()
 	broken.History = nil
@@ -90,5 +76,18 @@ func TestFault(t *testing.T) {
 	}
 	if _, ok := errors.AsType[*fault](m.stuck); !ok {
 		t.Errorf("the machine is stuck by %v", m.stuck)
+	}
+}
+
+// tellsDuties checks that a leader knows which of its duties came to agreement.
+func tellsDuties(t *testing.T, n *testNode) {
+	cmd := agreed.Command{Kind: agreed.Down, Now: time.Now().Unix(), Node: n.cfg.Node}
+	n.proposing.Store(maxProposals)
+	if n.duty(cmd) {
+		t.Error("one proposal too many counts as tried")
+	}
+	n.proposing.Store(0)
+	if cmd.Now = -1; !n.duty(cmd) {
+		t.Error("one that is refused does not count as tried")
 	}
 }

@@ -151,8 +151,8 @@ func (n *Node) listen(ctx context.Context) error {
 // in, and call nothing absent.
 type freshness struct {
 	stale atomic.Bool
-	asked atomic.Int64 // when the newest document was last asked for, successfully; nanoseconds since the Unix epoch
-	again signal       // happens when it is stale no more
+	asked atomic.Pointer[time.Time] // when the newest document was last asked for, successfully; nil: never
+	again signal                    // happens when it is stale no more
 }
 
 // await returns when the node is not stale, after a while, or when ctx ends.
@@ -196,11 +196,11 @@ const (
 func (n *Node) keepFresh(ctx context.Context, r refresher) {
 	for ctx.Err() == nil {
 		pause := freshCheck
-		heard := time.Unix(0, n.fresh.asked.Load())
-		if contact := r.Contact(); contact.After(heard) {
-			heard = contact
+		heard := r.Contact()
+		if asked := n.fresh.asked.Load(); asked != nil && asked.After(heard) {
+			heard = *asked
 		}
-		if n.othersMatter() && time.Since(heard) > staleAfter && !n.fresh.stale.Swap(true) {
+		if n.othersMatter() && elapsed(heard, time.Now()) > staleAfter && !n.fresh.stale.Swap(true) {
 			n.cfg.Log.Warn("this node is cut off from all others: it takes nothing in until it has learned what they agreed on meanwhile")
 		}
 		if n.fresh.stale.Load() && !n.refresh(ctx, r) {
@@ -213,6 +213,12 @@ func (n *Node) keepFresh(ctx context.Context, r refresher) {
 		}
 		timer.Stop()
 	}
+}
+
+// elapsed returns how long ago something was, by that clock by which it is longer ago:
+// that of the wall may be set back, the other one stands still while the machine does.
+func elapsed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // refresh asks once, and reports whether this node is up to date now.
@@ -228,7 +234,8 @@ func (n *Node) refresh(ctx context.Context, r refresher) bool {
 	if _, err := n.adopt(); err != nil {
 		return false // follow tells
 	}
-	n.fresh.asked.Store(time.Now().UnixNano())
+	now := time.Now()
+	n.fresh.asked.Store(&now)
 	n.fresh.stale.Store(false)
 	n.fresh.again.happened()
 	return true

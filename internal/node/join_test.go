@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -325,4 +326,24 @@ func TestStaleUntilAsked(t *testing.T) {
 		t.Errorf("when it has asked: %v", put)
 	}
 	until(t, "it is ready", n.Ready)
+}
+
+// A clock that is set back does not make a silence shorter, nor does a machine that
+// stood still.
+func TestElapsed(t *testing.T) {
+	then := time.Now()
+	now := then.Add(time.Minute)
+	for name, c := range map[string]struct {
+		since, now time.Time
+		want       time.Duration
+	}{
+		"both clocks agree":           {then, now, time.Minute},
+		"it never was":                {time.Time{}, now, math.MaxInt64},
+		"by the wall's clock alone":   {then.Round(0), now, time.Minute},
+		"the wall's clock has jumped": {then.Round(0), now.Add(time.Hour).Round(0), time.Hour + time.Minute},
+	} {
+		if got := elapsed(c.since, c.now); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
 }
