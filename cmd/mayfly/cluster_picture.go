@@ -53,6 +53,17 @@ func (p *picture) answers(id ring.NodeID) bool {
 	return asked && r.err == nil
 }
 
+// unheard names the members that do not answer, and take part.
+func (p *picture) unheard() (names []string) {
+	for _, m := range p.doc.Members {
+		if m.State.Live() && !p.answers(m.ID) {
+			names = append(names, m.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // longest returns the longest TTL of all timed buckets; forever, and no number,
 // if one of them keeps everything.
 func (p *picture) longest() (seconds int64, forever bool) {

@@ -104,15 +104,13 @@ func (p *picture) plan(from int64, acceptLoss bool) (*planned, error) {
 		}
 		return nil, errors.New("nothing is staged: a node that starts with --join stages its joining, \"mayfly cluster --help\" lists what else can be")
 	}
-	c := &planned{Version: p.doc.Version.String(), Staged: stagedTexts(p.doc), Unheard: []string{}, WaitsFor: []string{}, data: p.data()}
-	for _, m := range p.doc.Members {
-		if m.State.Live() && !p.answers(m.ID) {
-			c.Unheard = append(c.Unheard, m.Name)
-			if slices.Contains(p.doc.Promising(), m.ID) {
-				c.WaitsFor = append(c.WaitsFor, m.Name)
-			}
+	c := &planned{Version: p.doc.Version.String(), Staged: stagedTexts(p.doc), Unheard: append([]string{}, p.unheard()...), WaitsFor: []string{}, data: p.data()}
+	for _, id := range p.doc.Promising() {
+		if !p.answers(id) {
+			c.WaitsFor = append(c.WaitsFor, nameOf(p.doc, id))
 		}
 	}
+	slices.Sort(c.WaitsFor)
 	var err error
 	if c.Plan, err = p.doc.Plan(p.now, c.data, from, acceptLoss); err != nil {
 		return nil, err

@@ -186,7 +186,7 @@ for one member. A node that wants to join stays a member without places; stage i
 again with "cluster join", or forget it with "cluster leave".`,
 		Example: `  mayfly cluster clear
   mayfly cluster clear n4`,
-		Args: takes(0, 1, "perhaps the name of a member"),
+		Args: takes(0, 1, "at most the name of a member"),
 	}, func(ctx context.Context, r *clusterRun, args []string) error {
 		c, say := agreed.Command{Kind: agreed.Clear}, said{"nothing is staged any more", "nothing was staged"}
 		if len(args) > 0 {

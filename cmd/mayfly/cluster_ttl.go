@@ -23,8 +23,8 @@ and for all objects, old and new: a shorter TTL hides what is past it with the n
 read and gives its disk space back slot by slot; a longer one keeps what has not
 been unlinked yet. What is gone stays gone.
 
-It is the first thing to turn when disks fill up. A shorter TTL shows how much it
-hides, and asks; where nobody can be asked, in a script, --yes is required.`,
+It is the first thing to turn when disks fill up. If a shorter TTL hides something
+that is stored, it is said how much, and asked; where nobody can be asked, in a script, --yes is required.`,
 		Example: `  mayfly cluster ttl
   mayfly cluster ttl events
   mayfly cluster ttl events 8d
@@ -101,7 +101,10 @@ func (r *clusterRun) confirmTTL(ctx context.Context, d *agreed.Document, next bu
 	if yes || old.TTLSeconds != 0 && old.TTLSeconds < ttl {
 		return nil
 	}
-	hides := r.lookAt(ctx, d).hides(old, ttl)
+	hides, some := r.lookAt(ctx, d).hides(old, ttl)
+	if !some {
+		return nil
+	}
 	if !isTerminal(r.stdin) {
 		return usagef("%s. There is nobody to ask: add --yes to do it", hides)
 	}
@@ -109,11 +112,13 @@ func (r *clusterRun) confirmTTL(ctx context.Context, d *agreed.Document, next bu
 	return r.confirm("\ndo it?", "nothing was changed")
 }
 
-// hides says what a shorter TTL of a bucket hides, as far as the members that answer
-// can tell: they count the data of all timed buckets together.
-func (p *picture) hides(b bucket.Properties, ttl int64) string {
+// hides says what a shorter TTL of a bucket hides, and whether that may be anything,
+// as far as the members that answer can tell: they count the data of all timed
+// buckets together.
+func (p *picture) hides(b bucket.Properties, ttl int64) (text string, some bool) {
 	past := p.now - ttl
 	what := "how much that is is not known of a plain bucket"
+	some = true
 	if b.Timed {
 		var bytes uint64
 		slots := map[int64]bool{}
@@ -123,9 +128,15 @@ func (p *picture) hides(b bucket.Properties, ttl int64) string {
 			}
 		}
 		what = fmt.Sprintf("at most %s of timed data, in %s", bytesText(int64(bytes)), plural(int64(len(slots)), "slot"))
+		unheard := p.unheard()
+		if len(unheard) > 0 {
+			what += ", and what " + strings.Join(unheard, ", ") + " may have besides: no answer"
+		}
+		some = len(slots)+len(unheard) > 0
 	}
-	return fmt.Sprintf("%s would keep %s instead of %s: what is older than %s is hidden at once and unlinked, and does not come back (%s)",
+	text = fmt.Sprintf("%s would keep %s instead of %s: what is older than %s is hidden at once and unlinked, and does not come back (%s)",
 		bucketText(b), ttlText(ttl), ttlText(b.TTLSeconds), clockText(past), what)
+	return text, some
 }
 
 // showTTLs prints the TTL of one bucket, or of all that are declared.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -26,10 +27,14 @@ func TestTTLs(t *testing.T) {
 		{"ttl events -8d", 2, `there is no flag -8, and nothing here can be negative; "mayfly cluster ttl --help" explains`},
 		{"ttl a b c", 2, `ttl takes at most the name of a bucket and its TTL; "c" is too much; "mayfly cluster ttl --help" explains`},
 	})
+	f.reports[fakeID(2)], f.reports[fakeID(3)] = memberReport{err: errors.New("gone")}, memberReport{err: errors.New("gone")}
+	f.refuses([]badInput{{"ttl events 9d", 2, `events would keep 9d instead of 10d: what is older than 2026-11-20 01:00:00 UTC is hidden at once and unlinked, and does not come back (at most 0 B of timed data, in 0 slots, and what n2, n3 may have besides: no answer). There is nobody to ask: add --yes to do it`}})
 	if len(f.proposed) != 0 {
 		t.Errorf("proposed: %+v", f.proposed)
 	}
+	f = newFakeAdmin(t, 3)
 	for _, c := range []struct{ args, want string }{
+		{"ttl events 9d", "BUCKET  TTL\nevents  9d"}, // nothing that is stored is as old
 		{"ttl events 1h --yes", "BUCKET  TTL\nevents  1h"},
 		{"ttl events 1h", "BUCKET  TTL\nevents  1h"},
 		{"ttl events 20d", "BUCKET  TTL\nevents  20d"},
