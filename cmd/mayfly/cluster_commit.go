@@ -150,8 +150,7 @@ func (r *clusterRun) awaitFixed(ctx context.Context, d *agreed.Document) (*agree
 		}
 		show(fmt.Sprintf("preparing slot %d%s: waiting for %s", d.Change.Boundary, again, waitingFor(d)))
 		if err := pause(ctx, documentPause); err != nil {
-			return nil, fmt.Errorf("the change goes on by itself and waits for %s; \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up (%w)",
-				waitingFor(d), err)
+			return nil, worded{err, fmt.Sprintf("the change goes on by itself and waits for %s; \"mayfly cluster status\" shows it, \"mayfly cluster cancel\" gives it up", waitingFor(d))}
 		}
 		if !told && time.Since(since) >= silentAfter {
 			told = true

@@ -137,6 +137,9 @@ func (c *planned) print(w io.Writer, p *picture) error {
 	t := newTable(w, "node", "zone", "weight", "fate", "before", "after", "fair", "to-get")
 	byName := slices.SortedStableFunc(slices.Values(c.Plan.Nodes), func(a, b ring.NodePlan) int { return strings.Compare(a.Name, b.Name) })
 	for _, n := range byName {
+		if m, known := p.doc.Member(n.ID); known && !m.State.Live() {
+			continue // lost before: it is not about it
+		}
 		t.row(n.Name, dash(n.Zone), fmt.Sprint(n.Weight), string(n.Fate), fmt.Sprint(n.Before), fmt.Sprint(n.After), fmt.Sprintf("%.1f", n.Fair),
 			bytesText(int64(n.PlainGets+n.TimedGets)))
 	}
@@ -201,20 +204,12 @@ func (r *clusterRun) refusal(err error, p *picture) error {
 	if !found {
 		return err
 	}
-	return refusedLoss{err, fmt.Sprintf("refused, it would lose the last copy of data: %s", lossText(loss, p)+`
+	return worded{err, fmt.Sprintf("refused, it would lose the last copy of data: %s", lossText(loss, p)+`
 Bring back who has it, or wait until others have all ("mayfly cluster status --wait").
 To give it up for good: mayfly cluster commit --accept-loss
 To take back what is staged: mayfly cluster clear`)}
 }
 
-// A refusedLoss is a refusal in the words for people.
-type refusedLoss struct {
-	cause error
-	text  string
-}
-
-func (e refusedLoss) Error() string { return e.text }
-func (e refusedLoss) Unwrap() error { return e.cause }
 
 // lossText says what would be lost.
 func lossText(e *ring.LastCopyError, p *picture) string {

@@ -14,6 +14,7 @@ import (
 func (r *clusterRun) awaitQuiet(ctx context.Context, enough func(*picture) bool) error {
 	bar := newStepBar(r.stderr)
 	defer bar.done()
+	bar.set("asking all members;", 0, 0)
 	most := 0
 	var pace pacer
 	for {
@@ -39,7 +40,7 @@ func (r *clusterRun) awaitQuiet(ctx context.Context, enough func(*picture) bool)
 }
 
 func interrupted(ctx context.Context) error {
-	return fmt.Errorf("what is under way goes on by itself; \"mayfly cluster status --wait\" waits again (%w)", context.Cause(ctx))
+	return worded{context.Cause(ctx), "what is under way goes on by itself; \"mayfly cluster status --wait\" waits again"}
 }
 
 // A pacer tells how fast something gets less, over some seconds.

@@ -203,6 +203,11 @@ To take back what is staged: mayfly cluster clear`
 	if m, _ := f.doc.Member(fakeID(3)); m.State != agreed.Lost {
 		t.Errorf("n3 is %v", m.State)
 	}
+	f.poll = nil
+	f.must("weight", "n1", "200")
+	if got := f.must("plan"); strings.Contains(got, "\nn3 ") || !strings.Contains(got, "\nn1 ") {
+		t.Errorf("a plan that n3 has nothing to do with:\n%s", got)
+	}
 }
 
 // What a member does not say it is not taken to have, unless it is that member

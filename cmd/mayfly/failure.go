@@ -43,6 +43,15 @@ func describeFailure(err error) failureJSON {
 	return f
 }
 
+// A worded error has another sentence than its cause, which programs can still tell.
+type worded struct {
+	cause error
+	text  string
+}
+
+func (e worded) Error() string { return e.text }
+func (e worded) Unwrap() error { return e.cause }
+
 // answersJSON tells whether a command, one of the cluster's, was asked for an
 // object. A command line that could not be read to its end is searched for the
 // flag.
