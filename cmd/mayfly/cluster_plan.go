@@ -210,7 +210,6 @@ To give it up for good: mayfly cluster commit --accept-loss
 To take back what is staged: mayfly cluster clear`)}
 }
 
-
 // lossText says what would be lost.
 func lossText(e *ring.LastCopyError, p *picture) string {
 	var lines []string
