@@ -137,6 +137,25 @@ func TestLastCopy(t *testing.T) {
 	s.expect(0, Lost)
 }
 
+// What was lost, and accepted, is not lost again by the next plan: nobody has it.
+func TestLostOnce(t *testing.T) {
+	s := newStory(t, 2)
+	s.completeAll()
+	commit := func(accept bool) Command {
+		gaps := []ring.Gap{{Node: nodeID(1), Until: ring.Forever}, {Node: nodeID(1), Plain: true}}
+		return Command{Kind: CommitStaged, Commit: Commit{Staged: s.d.StagedHash(), Gaps: gaps, AcceptLoss: accept}}
+	}
+	s.stage(StageLose, 0)
+	s.refused(object.CodeConflict, "nobody has a complete copy", commit(false))
+	s.must(commit(true))
+	s.allPromise()
+	s.expect(0, Lost)
+	s.join(2)
+	s.must(commit(false))
+	s.allPromise()
+	s.expect(2, Valid)
+}
+
 // As many gaps as may be, none like another, are planned with in a while.
 func BenchmarkCommitWithGaps(b *testing.B) {
 	d := mustFound(b, 5)

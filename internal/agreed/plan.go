@@ -122,6 +122,11 @@ func (d *Document) data(now int64, c Commit) ring.Data {
 		data.Oldest = max(0, min(c.Oldest, data.Oldest))
 	}
 	data.TTLSeconds, _ = d.longestTTL()
+	for _, m := range d.Members { // what went with who is lost already, no plan loses again
+		if m.State == Lost {
+			data.Gaps = append(slices.Clip(data.Gaps), ring.Gap{Node: m.ID, From: data.Oldest, Until: ring.Forever}, ring.Gap{Node: m.ID, Plain: true})
+		}
+	}
 	return data
 }
 
