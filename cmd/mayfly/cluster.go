@@ -31,6 +31,7 @@ stay where they are until they expire, so that growing copies nothing of them.
   mayfly cluster commit             # do it; asks first
 
 What would lose the last copy of anything is refused, with what and how much.
+With --json each command prints one object, also where it fails: "error" says why.
 Any node will do for --node. Without a majority of voters reads and writes go on,
 and changes are refused; docs/operations.md tells what to do then.`
 

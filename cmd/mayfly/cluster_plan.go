@@ -31,7 +31,7 @@ do, from what is agreed and from what the members say they store:
 
 A plan that would lose the last copy of something is refused, with what and how
 much. Nothing is taken for a copy that a member does not vouch for, and nothing on
-a member that does not answer.`,
+a member that does not answer. --json has the partitions only with --partitions.`,
 		Example: `  mayfly cluster plan
   mayfly cluster plan --json | jq .plan.timed_bytes_moved
   mayfly cluster plan --partitions            # owners of each partition, before and after

@@ -24,7 +24,8 @@ read and gives its disk space back slot by slot; a longer one keeps what has not
 been unlinked yet. What is gone stays gone.
 
 It is the first thing to turn when disks fill up. If a shorter TTL hides something
-that is stored, it is said how much, and asked; where nobody can be asked, in a script, --yes is required.`,
+that is stored, it says how much, and asks; where nobody can be asked, in a script,
+--yes is required.`,
 		Example: `  mayfly cluster ttl
   mayfly cluster ttl events
   mayfly cluster ttl events 8d
