@@ -183,8 +183,18 @@ func nodesOf(ids map[ring.NodeID]bool) (all []string) {
 }
 
 // check demands of every set of nodes that proves an absence that one of them has
-// whatever was acknowledged, and that all who are left prove one.
+// whatever was acknowledged, and that all who are left prove one; and of what a node
+// has to take over, that it owns it.
 func (w *rowWorld) check(counts map[string]int) {
+	for _, node := range w.nodes {
+		for _, d := range w.h.Duties(node.ID) {
+			for slot := max(d.From, w.old); slot < min(d.Until, w.now+2) && !d.Plain; slot++ {
+				if !w.h.At(slot).Owns(node.ID, d.Partition) {
+					w.t.Fatalf("%s has to take over %v, and does not own slot %d\n%q", node.Name, d, slot, w.log)
+				}
+			}
+		}
+	}
 	for slot, items := range w.all() {
 		c, rows := w.cast(slot)
 		if len(rows) > 0 {

@@ -58,6 +58,7 @@ func (h *History) Replace(v Version, r Replacement) (*History, []Shortfall, erro
 		if a := newAmendment(s.from, s.until, r.Reason, r.Out, candidates, moves); a != nil {
 			a.OutLost = r.Reason == Lost
 			a.setPending(s.until <= r.Unwritten)
+			next.cutBefore(a)
 			next.amendments = append(next.amendments, a)
 		}
 	}
@@ -79,6 +80,41 @@ func (h *History) Replace(v Version, r Replacement) (*History, []Shortfall, erro
 			held, h.nameOf(r.Out), r.MostStale)})
 	}
 	return next, short, nil
+}
+
+// cutBefore cuts amendments by which a's Out came to places that a gives on, before it
+// had all it must, where a begins and ends. So it need not have anything of the slots
+// in which it has the places no more: who has them then makes up for those before it.
+// h is new and owns its slice of amendments.
+func (h *History) cutBefore(a *Amendment) {
+	var cut []*Amendment
+	for _, b := range h.amendments {
+		for _, slot := range []int64{a.From, a.Until} {
+			if b.From < slot && slot < h.untilOf(b) && b.passedOn(a) {
+				cut = append(cut, b.during(b.From, slot))
+				b = b.during(slot, b.Until)
+			}
+		}
+		cut = append(cut, b)
+	}
+	h.amendments = cut
+}
+
+// passedOn reports whether another amendment gives on what a node was given by this one
+// and may lack.
+func (a *Amendment) passedOn(by *Amendment) bool {
+	return slices.ContainsFunc(a.Moves, func(m Move) bool {
+		if !m.Pending || m.In != by.Out {
+			return false
+		}
+		_, found := by.move(m.Prefix)
+		return found
+	})
+}
+
+// move returns the amendment's move of a partition, by its index.
+func (a *Amendment) move(prefix uint32) (int, bool) {
+	return slices.BinarySearchFunc(a.Moves, prefix, func(m Move, prefix uint32) int { return cmp.Compare(m.Prefix, prefix) })
 }
 
 // Fill returns a later history, of version v, in which every partition has n

@@ -233,12 +233,15 @@ func TestChainOfSuccessors(t *testing.T) {
 	h, _ := NewHistory(Version{0, 1}, 10, r)
 	h, _, _ = h.Replace(Version{0, 2}, Replacement{Out: nodes[0].ID, Reason: Leaving, From: 0, Until: 9, Unwritten: 9, Candidates: nodes[1:2]})
 	h, _, _ = h.Replace(Version{0, 3}, Replacement{Out: nodes[1].ID, Reason: Leaving, From: 0, Until: 5, Unwritten: 9, Candidates: nodes[2:]})
+	if got := h.Duties(nodes[1].ID); len(got) != 1 || got[0].From != 5 || got[0].Until != 9 {
+		t.Errorf("replaced until slot 5, it has to have %v", got)
+	}
 	h, _, err := h.Replace(Version{0, 4}, Replacement{Out: nodes[1].ID, Reason: Leaving, From: 5, Until: 9, Unwritten: 9, Candidates: nodes[2:]})
 	if err != nil || h.names(h.Sources(3, whole)) != "n0 n1" {
 		t.Fatalf("%v, sources %s", err, h.names(h.Sources(3, whole)))
 	}
 	h, _ = h.Complete(Version{0, 5}, Completion{Node: nodes[2].ID, From: 0, Until: 5})
-	if got := h.names(h.Sources(3, whole)) + "; " + h.names(h.Sources(6, whole)); got != "n0; n0 n1" {
+	if got := h.names(h.Sources(3, whole)) + "; " + h.names(h.Sources(6, whole)); got != "; n0 n1" {
 		t.Errorf("half way: sources %s", got)
 	}
 	h, _ = h.Complete(Version{0, 6}, Completion{Node: nodes[2].ID, From: 5, Until: Forever})

@@ -88,8 +88,7 @@ func (h *History) succeeded(i int, m Move) bool {
 			if b.Out != m.In || !b.counts(slot) || h.entryAt(b.From) != h.entryAt(a.From) {
 				continue
 			}
-			k, found := slices.BinarySearchFunc(b.Moves, m.Prefix, func(m Move, prefix uint32) int { return int(m.Prefix) - int(prefix) })
-			if found && !b.Moves[k].Pending {
+			if k, found := b.move(m.Prefix); found && !b.Moves[k].Pending {
 				next = max(next, h.untilOf(b))
 			}
 		}

@@ -380,3 +380,66 @@ func TestWhoIsNeeded(t *testing.T) {
 	h, _ = h.Trim(later(h), 9)
 	says("trimmed", false, false)
 }
+
+// TestTakesAndLosesInOneChange: a node leaves, and a member that is down takes some of
+// its places of the past. It loses them of the open slot and of those until the new
+// ring's at once. Of these it need not have anything when it is back, and they need not
+// wait for it: who has taken them makes up for the one that left.
+func TestTakesAndLosesInOneChange(t *testing.T) {
+	const oldest, open, boundary = 760, 1000, 1024
+	nodes := equalNodes("abcabc")
+	r, _ := mustClaim(t, nodes, 4, 3, nil)
+	h, _ := NewHistory(Version{0, 1}, 10, r)
+	d := Data{Oldest: oldest, TTLSeconds: 2400}
+	for slot := int64(oldest); slot <= open; slot++ {
+		d.Timed = append(d.Timed, Bytes{Slot: slot, Bytes: 16 << 10})
+	}
+	p, err := NewPlan(h, Wanted{Nodes: nodes[1:], Bits: 4, N: 3, From: boundary}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = p.Commit(h, later(h), boundary); err != nil {
+		t.Fatal(err)
+	}
+	away := nodes[3]
+	taken := len(h.Duties(away.ID))
+	if h, _, err = h.Replace(later(h), Replacement{Out: away.ID, Reason: Down, From: open, Until: Forever, Unwritten: open + 2,
+		Candidates: slices.Concat(nodes[1:3], nodes[4:])}); err != nil {
+		t.Fatal(err)
+	}
+	gets, wasted, places := 0, 0, 0
+	for _, c := range h.Duties(away.ID) {
+		for slot := c.From; slot < c.Until && slot <= open; slot++ {
+			if c.Plain {
+				continue
+			}
+			gets += 1 << 10
+			if !h.At(slot).Owns(away.ID, c.Partition) {
+				wasted += 1 << 10
+			}
+		}
+	}
+	if taken == 0 || gets == 0 || wasted > 0 {
+		t.Errorf("of %d duties, %d bytes are to be had, %d of them of what it does not own any more", taken, gets, wasted)
+	}
+	for p := range r.OwnedBy(nodes[0].ID) {
+		if !h.At(oldest).Owns(away.ID, p) {
+			continue
+		}
+		in := h.Newcomers(open, p)[0]
+		done, err := h.Complete(later(h), Completion{Node: in, Partition: p, From: oldest, Until: boundary})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := done.Sources(open, p); len(left) > 0 {
+			t.Errorf("%v: %s took the place and is complete, and %s are asked still", p, h.names([]NodeID{in}), h.names(left))
+		}
+		if left := done.Sources(open-1, p); !slices.Contains(left, nodes[0].ID) {
+			t.Errorf("%v: the slot before has the sources %s", p, h.names(left))
+		}
+		places++
+	}
+	if places == 0 {
+		t.Error("it took no place")
+	}
+}

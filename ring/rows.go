@@ -32,7 +32,7 @@ func (h *History) Rows(slot int64, p Partition) (rows []Row) {
 		if !a.counts(slot) || h.entryAt(a.From) != s.entry {
 			continue
 		}
-		j, found := slices.BinarySearchFunc(a.Moves, p.Prefix, func(m Move, prefix uint32) int { return cmp.Compare(m.Prefix, prefix) })
+		j, found := a.move(p.Prefix)
 		if !found {
 			continue
 		}
