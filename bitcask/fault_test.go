@@ -334,6 +334,11 @@ func TestRecheck(t *testing.T) {
 			t.Errorf("before it is known: %v, %v", action, err)
 		}
 		recheck(good, 0)
+		// It was met before, and the slot is vouched for since.
+		s.noteUnreadable(placeAt(t, s, bad), s.getErr(bad, t0))
+		if err := s.ClearDoubt(s.Doubts()[0]); err != nil {
+			t.Fatal(err)
+		}
 		recheck(bad, 1)
 		recheck(bad, 0)
 		recheck(make1(t, events, t0, "never", 1, nil), 0)
