@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +54,8 @@ func OnSomeDisks(lost []string, disks ...*bitcask.Disk) (Disks, error) {
 // found notes that a disk has a partition. If two have it, one was away while the
 // partition was made anew on the other: the one that was made later counts. The
 // other one would vouch for what it has missed; it is left alone and serves
-// nothing. If that cannot be told, the first one listed counts.
+// nothing. One that cannot tell when it was made counts: it may be the later one, and
+// vouches for nothing either way. Of two such the first one listed does.
 func (d *onDisks) found(p ring.Partition, disk int) {
 	before, known := d.where[p]
 	switch {
@@ -66,17 +68,22 @@ func (d *onDisks) found(p ring.Partition, disk int) {
 	}
 }
 
-// born returns when a disk's vnode was made, 0 if it does not say so.
+// born returns when a disk's vnode was made, 0 if it does not say so, and the greatest
+// number if it cannot.
 func born(disk *bitcask.Disk, p ring.Partition) int64 {
 	store, err := disk.Store(bitcask.Partition(p))
 	if err != nil {
-		return 0
+		return math.MaxInt64
 	}
-	since, err := parseSince(store.Note())
-	if err != nil {
-		return 0 // it was alone, or says nothing that can be read
+	note := store.Note()
+	since, fault := parseSince(note)
+	switch {
+	case fault == nil:
+		return since.Born
+	case len(note) == 0 && store.Known():
+		return 0 // it was alone
 	}
-	return since.Born
+	return math.MaxInt64
 }
 
 type onDisks struct {

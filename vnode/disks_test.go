@@ -87,17 +87,37 @@ func TestDiskThatWasAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.want("a put on the second disk", n.put("events", noonKey, "v"), "stored")
-	for _, order := range [][2]*engine{{first, second}, {second, first}} {
-		disks, err := OnDisks(order[0].disk, order[1].disk)
-		if err != nil {
-			t.Fatal(err)
+	check := func() {
+		t.Helper()
+		for _, order := range [][2]*engine{{first, second}, {second, first}} {
+			disks, err := OnDisks(order[0].disk, order[1].disk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n.set, err = NewSet(n.cfg, disks); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.set.Open(n.now, n.partitions()...); err != nil {
+				t.Fatal(err)
+			}
+			n.want("both are there", n.get("events", noonKey), "v")
+			n.want("what the first would vouch for", n.get("events", blobKey(noon.Unix(), 9)), "unknown")
 		}
-		if n.set, err = NewSet(n.cfg, disks); err != nil {
-			t.Fatal(err)
-		}
-		n.want("both are there", n.get("events", noonKey), "v")
-		n.want("what the first would vouch for", n.get("events", blobKey(noon.Unix(), 9)), "unknown")
 	}
+	check()
+	second.shut() // its manifests are damaged
+	fsys := second.fs
+	manifests, err := fsys.ReadDir("vnode")
+	if err != nil || len(manifests) == 0 {
+		t.Fatal(manifests, err)
+	}
+	for _, e := range manifests {
+		if err := vfs.PublishBytes(fsys, "vnode/"+e.Name, []byte("damaged")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second.open()
+	check()
 }
 
 func TestTTLs(t *testing.T) {
