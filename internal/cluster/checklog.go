@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -13,13 +15,16 @@ import (
 )
 
 // checkLog says why a log cannot be used: it is another disk's, it was never
-// finished, or something is missing or damaged. The error is that of a log that
-// another version wrote: that is not to be given up.
+// finished, or something is missing or damaged. The error is that of a log that is
+// not to be given up: another version wrote it, or the system does not let this
+// process open it now.
 func checkLog(dir string, disk Disk) (why string, err error) {
 	s, err := openLogStore(filepath.Join(dir, logName), logID{}, disk.ID)
 	switch {
 	case errors.Is(err, errInUse):
 		return "", nil // the next to open it tells
+	case refusedBySystem(err):
+		return "", err
 	case err != nil:
 		return err.Error(), nil
 	}
@@ -36,12 +41,20 @@ func checkLog(dir string, disk Disk) (why string, err error) {
 	}
 	err = s.check(snaps)
 	switch {
-	case errors.Is(err, errAnotherFormat) || errors.Is(err, agreed.ErrFormat):
+	case errors.Is(err, errAnotherFormat) || errors.Is(err, agreed.ErrFormat) || refusedBySystem(err):
 		return "", err
 	case err != nil:
 		return err.Error(), nil
 	}
 	return "", nil
+}
+
+// refusedBySystem reports whether an error says nothing of what is in a file: the disk
+// is full, or may not be written, or this process has too many files open. What the
+// disk cannot read is lost.
+func refusedBySystem(err error) bool {
+	_, system := errors.AsType[syscall.Errno](err)
+	return system && !errors.Is(err, syscall.EIO) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // check reads all that Raft needs of the log and of its snapshots. What is missing

@@ -126,7 +126,9 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.openQuorum(began, founds); err != nil {
+	if err := c.openQuorum(began, founds); vfs.IsNoSpace(err) && !founds {
+		c.cfg.Log.Error("the log of the agreed state cannot be opened, for a disk is full; it is tried again, and meanwhile this node does not vote", "error", err)
+	} else if err != nil {
 		return err
 	}
 	if err := removeFounding(c.dirs); err != nil {

@@ -65,14 +65,18 @@ func (k *keeper) show(h held) {
 	k.news = make(chan struct{})
 }
 
-// keepRetry is how long after a failure to write the document it is tried again.
-const keepRetry = 2 * time.Second
+// keepRetry is how many times Timing.Upkeep after a failure to write the document, or to
+// open the log, it is tried again.
+const keepRetry = 4
 
 // keep puts documents on disk and shows them, until the cluster ends. It alone
 // changes the era.
 func (c *Cluster) keep() {
 	defer close(c.kept)
 	var retry <-chan time.Time
+	if c.era() == nil { // it could not be opened
+		retry = time.After(keepRetry * c.cfg.Timing.Upkeep)
+	}
 	for {
 		select {
 		case <-c.ctx.Done():
@@ -86,7 +90,7 @@ func (c *Cluster) keep() {
 		}
 		retry = nil
 		if err := c.write(h); err != nil {
-			retry = time.After(keepRetry)
+			retry = time.After(keepRetry * c.cfg.Timing.Upkeep)
 		}
 		if newer {
 			c.keeper.show(h)
@@ -99,7 +103,7 @@ func (c *Cluster) keep() {
 			c.changeEra(h)
 		}
 		if c.era() == nil {
-			retry = time.After(keepRetry)
+			retry = time.After(keepRetry * c.cfg.Timing.Upkeep)
 		}
 	}
 }

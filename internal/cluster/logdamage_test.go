@@ -1,13 +1,17 @@
 package cluster
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
@@ -126,6 +130,51 @@ func TestCheckLog(t *testing.T) {
 	}
 	_, err := checkLog(dir, Disk{ID: id("disk")})
 	says(t, err, dir, "entry 10", "use the version of mayfly that wrote it")
+}
+
+// A log that the system does not let this process open is whole, for all anybody
+// knows: a full disk costs no vote. The node serves meanwhile, and votes when there is
+// room.
+func TestLogOnAFullDisk(t *testing.T) {
+	n := newTestNode(t, "a").mustStart()
+	n.touch(7)
+	was := n.era().log
+	n.stop()
+	var full atomic.Bool
+	full.Store(true)
+	defer func(before func(string, os.FileMode, *bbolt.Options) (*bbolt.DB, error)) { openBolt = before }(openBolt)
+	defer n.stop()
+	openBolt = func(path string, mode os.FileMode, o *bbolt.Options) (*bbolt.DB, error) {
+		if full.Load() {
+			return nil, &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+		}
+		return bbolt.Open(path, mode, o)
+	}
+	n.mustStart()
+	if n.era() != nil || n.Document().Settings.LatenessSeconds != 7 {
+		t.Error("it has a log, or no document")
+	}
+	if s := n.Status(); s.Role != "waiting" {
+		t.Errorf("%+v", s)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := n.Propose(ctx, touch(n.Document(), 8))
+	says(t, err, "its disk is full")
+	full.Store(false)
+	n.touch(8)
+	if n.era().log != was {
+		t.Error("it is another log")
+	}
+
+	for err, system := range map[error]bool{
+		&os.PathError{Err: syscall.ENOSPC}: true, &os.PathError{Err: syscall.EMFILE}: true, &os.PathError{Err: syscall.EROFS}: true,
+		&os.PathError{Err: syscall.EIO}: false, &os.PathError{Err: syscall.ENOENT}: false, errors.New("damaged"): false,
+	} {
+		if refusedBySystem(err) != system {
+			t.Errorf("%v: %v", err, !system)
+		}
+	}
 }
 
 // A node starts although its log is damaged, which is kept aside. Nobody else can

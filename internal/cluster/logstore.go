@@ -74,9 +74,12 @@ const lockWait = time.Second
 func openLogStore(path string, newID logID, disk [16]byte) (*logStore, error) {
 	s := &logStore{path: path, stop: make(chan struct{})}
 	err := s.guard("open", func() (err error) {
-		s.db, err = bbolt.Open(path, 0o644, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+		s.db, err = openBolt(path, 0o644, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 		if err != nil {
 			return err
+		}
+		if s.db.View(s.readOwn) == nil {
+			return nil // nothing is written, which a full disk might refuse
 		}
 		return s.db.Update(func(tx *bbolt.Tx) error { return s.prepare(tx, newID, disk) })
 	})
@@ -104,6 +107,20 @@ func (s *logStore) prepare(tx *bbolt.Tx, newID logID, disk [16]byte) error {
 			return err
 		}
 	}
+	return s.readOwn(tx)
+}
+
+// openBolt is replaced by tests.
+var openBolt = bbolt.Open
+
+// readOwn reads what was made with the file.
+func (s *logStore) readOwn(tx *bbolt.Tx) error {
+	for _, name := range [][]byte{logBucket, stableBucket, ownBucket} {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("it has no bucket %q", name)
+		}
+	}
+	own := tx.Bucket(ownBucket)
 	id, on := own.Get(ownLogID), own.Get(ownDisk)
 	if len(id) != len(s.id) || len(on) != len(s.disk) {
 		return fmt.Errorf("its own id is damaged")

@@ -105,7 +105,7 @@ func (c *Cluster) patience(ctx context.Context) time.Duration {
 func (c *Cluster) proposeOnce(ctx context.Context, entry []byte, by hop) (result agreed.Result, again bool, err error) {
 	q := c.era()
 	if q == nil {
-		return result, true, object.Errorf(object.CodeUnavailable, object.NotDone, "this node is changing to another era: try again")
+		return result, true, object.Errorf(object.CodeUnavailable, object.NotDone, "this node has no log of what is agreed at the moment: it is changing to another era, or its disk is full; try again")
 	}
 	if q.leads() {
 		return c.proposeHere(ctx, q, entry)
