@@ -6,6 +6,7 @@ import (
 
 	"github.com/mayflydb/mayfly/client"
 	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/bucket"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestAdministration(t *testing.T) {
 	c := newCouncil(t, numbered(1, 3)...)
 	nodes := c.startAll(numbered(1, 3)...)
-	rec := blob(t, c.clock.Load(), 1, strings.Repeat("value", 1000))
+	rec := stamped(t, c.now(), bucket.Events, blobKey(c.clock.Load(), 1), strings.Repeat("value", 1000))
 	if err := putOnce(t, nodes[0], rec); err != nil {
 		t.Fatal(err)
 	}

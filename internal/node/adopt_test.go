@@ -18,7 +18,13 @@ import (
 // blobAt makes the record of a blob of that second.
 func (c *council) blobAt(epoch int64, chunk uint64) object.Record {
 	c.t.Helper()
-	return blob(c.t, epoch, chunk, fmt.Sprint("value ", chunk))
+	return stamped(c.t, c.now(), bucket.Events, blobKey(epoch, chunk), fmt.Sprint("value ", chunk))
+}
+
+// note is an object of a plain bucket.
+func (c *council) note(i int) object.Record {
+	c.t.Helper()
+	return stamped(c.t, c.now(), "notes", fmt.Sprint("k", i), fmt.Sprint("v", i))
 }
 
 // putOnce puts with one attempt of the node's.

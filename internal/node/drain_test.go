@@ -22,7 +22,7 @@ func TestDrain(t *testing.T) {
 	load := c.load(nodes...)
 	var plain []object.Record
 	for i := range 40 {
-		rec := record(t, "notes", fmt.Sprint("k", i), fmt.Sprint("v", i))
+		rec := c.note(i)
 		plain = append(plain, rec)
 		until(t, "it is put", func() bool { return putOnce(t, nodes[i%5], rec) == nil })
 	}
@@ -77,7 +77,7 @@ func TestUnneededPlainDataIsDropped(t *testing.T) {
 	nodes := c.startAll(numbered(1, 3)...)
 	var all []object.Record
 	for i := range 60 {
-		rec := record(t, "notes", fmt.Sprint("k", i), fmt.Sprint("v", i))
+		rec := c.note(i)
 		all = append(all, rec)
 		if err := putOnce(t, nodes[i%3], rec); err != nil {
 			t.Fatal(err)

@@ -66,14 +66,23 @@ func stop(t testing.TB, n *Node) {
 // blob makes the record of a blob.
 func blob(t testing.TB, epoch int64, chunk uint64, value string) object.Record {
 	t.Helper()
-	key := event.Key{Epoch: epoch, DC: "ams", Type: "WEB", Subtype: "app", Chunk: event.Chunk(7, chunk)}
-	return record(t, bucket.Events, key.String(), value)
+	return record(t, bucket.Events, blobKey(epoch, chunk), value)
+}
+
+func blobKey(epoch int64, chunk uint64) string {
+	return event.Key{Epoch: epoch, DC: "ams", Type: "WEB", Subtype: "app", Chunk: event.Chunk(7, chunk)}.String()
 }
 
 func record(t testing.TB, name, key, value string) object.Record {
 	t.Helper()
+	return stamped(t, time.Now(), name, key, value)
+}
+
+// stamped is record for a clock that stands still.
+func stamped(t testing.TB, at time.Time, name, key, value string) object.Record {
+	t.Helper()
 	rec, err := object.Encode(object.Header{
-		Kind: object.Value, EventCount: 1, TimestampMicros: time.Now().UnixMicro(), Incarnation: 7,
+		Kind: object.Value, EventCount: 1, TimestampMicros: at.UnixMicro(), Incarnation: 7,
 		Type: []byte(bucket.DefaultType), Bucket: []byte(name), Key: []byte(key), Writer: []byte("agg"),
 	}, []byte(value))
 	if err != nil {
