@@ -402,6 +402,10 @@ func (c *clusterTest) checkListed() {
 		cl := c.dial(i, 10*time.Second)
 		for epoch, keys := range want {
 			listed, certain, err := cl.Keys(c.t.Context(), epoch, "ams")
+			for deadline := time.Now().Add(20 * time.Second); (err != nil || !certain) && time.Now().Before(deadline); {
+				time.Sleep(100 * time.Millisecond) // a node was too slow to answer
+				listed, certain, err = cl.Keys(c.t.Context(), epoch, "ams")
+			}
 			var got []string
 			for _, k := range listed {
 				got = append(got, k.String())
