@@ -223,7 +223,7 @@ func (m *Merger) payLane(ctx context.Context, h *ring.History, debtor ring.NodeI
 // payPartition gives a node all that the other owners of a partition have, in the
 // slots in which it is an owner itself.
 func (m *Merger) payPartition(ctx context.Context, h *ring.History, debtor ring.NodeID, p ring.Partition, stretches []ring.Stretch) error {
-	v := MergeView{Partition: p, Self: debtor, History: h, Others: make(map[ring.NodeID]*Survey), Buckets: m.cfg.Buckets(), Oldest: m.held.oldest}
+	v := m.newView(h, debtor, p)
 	for _, id := range v.everyone() {
 		if side := m.to(id); side != nil {
 			ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)

@@ -68,10 +68,10 @@ const PageEnd = uint64(1) << 32
 // not. It may vouch again if the other sides whose pages all were complete include
 // one that has whatever was acknowledged under any row of owners (see [Quorum]: of
 // each row n-w+1, where nobody is a newcomer n-w+1 other owners), or if all other
-// sides were walked to the end, and no more could be asked. One that vouches for nothing counts for the latter
-// only: its word that it has nothing proves nothing, but what it has was taken,
-// and there is nobody else to ask. One that could not read all it has was not walked:
-// its page is an error.
+// sides were walked to the end, and no more could be asked; who was declared lost is
+// none. One that vouches for nothing counts for the latter only: its word that it has
+// nothing proves nothing, but what it has was taken, and there is nobody else to ask.
+// One that could not read all it has was not walked: its page is an error.
 //
 // Why that is enough, of an object that was acknowledged before side 0 lost it,
 // or before it was new: w nodes of a row had it then. Any n-w+1 others of the row

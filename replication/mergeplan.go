@@ -49,6 +49,9 @@ type MergeView struct {
 	Others    map[ring.NodeID]*Survey // of those that were reached
 	Buckets   *bucket.Set
 	Oldest    int64 // slot; what was before has expired
+
+	// Lost reports whether a node was declared lost for good.
+	Lost func(ring.NodeID) bool
 }
 
 // A MergeTask is one step on the way: when all its lanes are regained, its
@@ -302,7 +305,7 @@ func (v *MergeView) party(props *bucket.Properties, slot int64) party {
 		return party{quorums: make([]Quorum, 1)} // the slot has other partitions
 	}
 	c := castOf(v.History, props, v.Partition, slot)
-	p := c.partyOf(v.Self)
+	p := c.partyOf(v.Self, v.Lost)
 	p.never = !props.Timed && c.earlier != nil && v.otherSizes()
 	return p
 }
@@ -347,11 +350,11 @@ func (v *MergeView) spans() iter.Seq[int64] {
 }
 
 // everyone returns the other nodes that are owners or sources of the partition in
-// some slot that has not expired, or of plain data.
+// some slot that has not expired, or of plain data, and not lost.
 func (v *MergeView) everyone() (ids []ring.NodeID) {
 	add := func(nodes []ring.NodeID) {
 		for _, id := range nodes {
-			if id != v.Self && !slices.Contains(ids, id) {
+			if id != v.Self && !slices.Contains(ids, id) && !v.Lost(id) {
 				ids = append(ids, id)
 			}
 		}

@@ -56,13 +56,41 @@ func planView(t *testing.T, own Survey, doubts []Doubt, others ...*Survey) *Merg
 	}
 	h := testHistoryOf(t, 1, len(nodes), nodes...)
 	owners := h.Newest().Owners(ring.Partition{})
-	v := &MergeView{Self: owners[0], History: h, Own: own, Doubts: doubts, Others: map[ring.NodeID]*Survey{}, Buckets: bucket.DefaultSet()}
+	v := &MergeView{Self: owners[0], History: h, Own: own, Doubts: doubts, Others: map[ring.NodeID]*Survey{}, Buckets: bucket.DefaultSet(), Lost: nobodyLost}
 	for i, s := range others {
 		if s != nil {
 			v.Others[owners[i+1]] = s
 		}
 	}
 	return v
+}
+
+func nobodyLost(ring.NodeID) bool { return false }
+
+// TestPlanAmongLost: who was declared lost is not waited for, nor asked. Two of three
+// owners can be all that are left, one of them in doubt.
+func TestPlanAmongLost(t *testing.T) {
+	old := survey(0, true, false, 5)
+	v := planView(t, survey(0, true, false, 5), []Doubt{{Bucket: uint64(bucket.IDOf(bucket.DefaultType, bucket.Events)), Slot: 5}}, &old, nil)
+	lost := v.everyone()[1]
+	if v.Others[lost] != nil {
+		t.Fatal("the wrong one is lost")
+	}
+	lane := Lane{Type: bucket.DefaultType, Bucket: bucket.Events, Timed: true, Slot: 5}
+	props := v.Buckets.Lookup(lane.Type, lane.Bucket)
+	if p := v.party(&props, 5); p.regains(1<<1, 1<<1) {
+		t.Error("one of two others is enough, and the second may come back")
+	}
+	v.Lost = func(id ring.NodeID) bool { return id == lost }
+	if p := v.party(&props, 5); !p.regains(1<<1, 1<<1) || p.regains(0, 0) {
+		t.Error("the only other owner that is not lost was asked, and this is not enough; or is not needed")
+	}
+	if got := v.everyone(); len(got) != 1 || got[0] == lost {
+		t.Errorf("asked are %v, lost is %v", got, lost)
+	}
+	if !v.Reachable() {
+		t.Error("not to be reached")
+	}
 }
 
 func TestPlan(t *testing.T) {
@@ -211,7 +239,7 @@ func TestPlanAcrossRings(t *testing.T) {
 		{"one of the newer ring is away, the other vouches from later on", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(2): &older, nodeID(3): &late}, ""},
 		{"one of the older ring is away", map[ring.NodeID]*Survey{nodeID(1): &older, nodeID(3): &newer, nodeID(4): &newer}, "events@12, vouch 12 true"},
 	} {
-		v := &MergeView{Self: self, History: h, Own: survey(20, true, false), Others: c.others, Buckets: bucket.DefaultSet()}
+		v := &MergeView{Self: self, History: h, Own: survey(20, true, false), Others: c.others, Buckets: bucket.DefaultSet(), Lost: nobodyLost}
 		if got := describe(v.Plan()); got != c.want {
 			t.Errorf("%s: plan %q, want %q", c.claim, got, c.want)
 		}
@@ -238,7 +266,7 @@ func TestMoreSourcesThanCanBeAsked(t *testing.T) {
 			}
 		}
 		c := castOf(h, &props, ring.Partition{}, 0)
-		p := c.partyOf(h.Newest().Owners(ring.Partition{})[0])
+		p := c.partyOf(h.Newest().Owners(ring.Partition{})[0], nobodyLost)
 		all := uint32(2)<<len(p.others) - 2
 		if want := 3*rings <= maxAsked; p.regains(all, 0) != want || p.suffices(all, 0, true) != want {
 			t.Errorf("%d of %d nodes asked: regains %v, suffices %v", 1+len(p.others), 3*rings, p.regains(all, 0), p.suffices(all, 0, true))

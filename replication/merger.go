@@ -73,6 +73,10 @@ type MergerConfig struct {
 	// Other returns the way to another node, nil if there is none; required.
 	Other func(ring.NodeID) Syncer
 
+	// Lost reports whether a node was declared lost for good: it is not asked, nor
+	// waited for. Default: none was.
+	Lost func(ring.NodeID) bool
+
 	// Rescue stores a value that loses its key, under its name as a loser, and
 	// indexes it; required. The record stays the caller's.
 	Rescue func(ctx context.Context, rec object.Record) error
@@ -111,6 +115,9 @@ func (c MergerConfig) withDefaults() MergerConfig {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Lost == nil {
+		c.Lost = func(ring.NodeID) bool { return false }
 	}
 	c.Grace = cmp.Or(c.Grace, 11*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
@@ -434,10 +441,16 @@ func slotOf(t *MergeTask) int64 {
 	return t.Since
 }
 
+func (m *Merger) newView(h *ring.History, self ring.NodeID, p ring.Partition) *MergeView {
+	return &MergeView{
+		Partition: p, Self: self, History: h, Others: make(map[ring.NodeID]*Survey), Buckets: m.cfg.Buckets(), Oldest: m.held.oldest, Lost: m.cfg.Lost,
+	}
+}
+
 // view asks the others what they have of a partition, and this node if enough of
 // them answer.
 func (m *Merger) view(ctx context.Context, h *ring.History, p ring.Partition, sum *roundSum) (*MergeView, error) {
-	v := &MergeView{Partition: p, Self: m.cfg.Self, History: h, Others: make(map[ring.NodeID]*Survey), Buckets: m.cfg.Buckets(), Oldest: m.held.oldest}
+	v := m.newView(h, m.cfg.Self, p)
 	for _, id := range v.everyone() {
 		if sum.gone[id] {
 			continue

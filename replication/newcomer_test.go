@@ -211,7 +211,7 @@ func TestCastOfFewerCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := castOf(next, &props, ring.Partition{}, 5)
-		p := c.partyOf(nodeID(5))
+		p := c.partyOf(nodeID(5), nobodyLost)
 		if (len(c.nodes) == 3) != (place < 2) || c.n != 2 || p.member != (place < 2) {
 			t.Errorf("place %d: %+v, %+v", place, c, p)
 		}

@@ -174,13 +174,17 @@ type party struct {
 	never   bool // whatever they say: what was acknowledged before is in other partitions
 }
 
-// partyOf returns the party of a node.
-func (c *cast) partyOf(self ring.NodeID) party {
+// partyOf returns the party of a node. Those who are lost are not in it: they never
+// answer, and what they had is gone.
+func (c *cast) partyOf(self ring.NodeID, lost func(ring.NodeID) bool) party {
 	p := party{more: c.more}
 	side := map[ring.NodeID]uint32{}
 	for i, id := range c.nodes {
 		if id == self {
 			p.member, p.owner = true, i < c.n
+			continue
+		}
+		if lost(id) {
 			continue
 		}
 		p.others = append(p.others, id)
@@ -233,7 +237,7 @@ func (p *party) suffices(reached, complete uint32, own bool) bool {
 
 // regains is the rule for who lost something that it may have acknowledged
 // itself: complete others that include one that has whatever was acknowledged
-// under any row, or all others.
+// under any row, or all others who are not lost.
 func (p *party) regains(reached, complete uint32) bool {
 	return !p.never && (provesAll(&p.quorums[0], p.quorums[1:], complete) || !p.more && bits.OnesCount32(reached) == len(p.others))
 }

@@ -238,7 +238,7 @@ type taking struct {
 // if too few can be asked.
 func (w *rowWorld) taking(node ring.NodeID, slot int64, rule func(p *party, reached, complete uint32) bool) (taking, bool) {
 	c, _ := w.cast(slot)
-	p := c.partyOf(node)
+	p := c.partyOf(node, func(id ring.NodeID) bool { return w.lost[id] })
 	if !p.member {
 		return taking{}, true
 	}

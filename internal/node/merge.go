@@ -25,8 +25,14 @@ func (n *Node) newMerger() *replication.Merger {
 	return replication.NewMerger(replication.MergerConfig{
 		Self: n.id, History: n.ring, Buckets: n.buckets.Load, Now: n.cfg.Now, Log: n.cfg.Log,
 		Own: mergeLocal{n}, Other: n.syncer, Rescue: n.rescue, Owed: n.coord.Owed(), Grace: n.cfg.mergeGrace,
-		Completed: n.completed,
+		Completed: n.completed, Lost: n.isLost,
 	})
+}
+
+// isLost reports whether a node was declared lost.
+func (n *Node) isLost(id ring.NodeID) bool {
+	m, known := n.view.Load().doc.Member(id)
+	return known && m.State == agreed.Lost
 }
 
 // completed brings to agreement what this node has taken over.

@@ -36,6 +36,10 @@ func (n *node) merging(t *task) {
 		Completed: func(ctx context.Context, under ring.Version, done []ring.Completion) error {
 			return n.completed(t, under, done)
 		},
+		Lost: func(id ring.NodeID) bool {
+			m, known := n.doc.Member(id)
+			return known && m.State == agreed.Lost
+		},
 		Rescue:         func(_ context.Context, rec object.Record) error { return n.rescue(t, rec) },
 		Owed:           n.coord.Owed(),
 		Grace:          mergeGrace,
