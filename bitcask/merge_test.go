@@ -428,3 +428,41 @@ func TestMergeLeavesDamage(t *testing.T) {
 		t.Errorf("files %q", left)
 	}
 }
+
+// TestMergeDropsUnread: a record that the disk does not read keeps its segment from being
+// merged until it was put anew.
+func TestMergeDropsUnread(t *testing.T) {
+	cfg := mergeConfig()
+	fsys := vfs.NewMem()
+	d, s := openAll(t, fsys, cfg)
+	n := newNotebook(t, s)
+	n.put("hit", 300)
+	n.put("often", 3000)
+	n.put("often", 10)
+	if err := s.Seal(plain, 0); err != nil {
+		t.Fatal(err)
+	}
+	hit, first := n.newest["hit"], segmentsOf(t, fsys)[0]
+	fsys.Inject(failSector(first, offsetOf(t, s, hit)+frameSize))
+	for _, anew := range []bool{false, true} {
+		if anew {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d, s = openAll(t, fsys, cfg)
+		}
+		_ = s.getErr(hit, t0)
+		upkeep(t, d, t0, unreadPatience+60)
+		if left := segmentsOf(t, fsys); slices.Contains(left, first) == anew {
+			t.Errorf("put anew: %v, files %q", anew, left)
+		}
+		if !anew {
+			mustPut(t, s, hit)
+		}
+	}
+	mustGet(t, s, hit)
+	mustGet(t, s, n.newest["often"])
+	if found, totals := checkAll(t, fsys.Kill()); totals.Damage > 0 {
+		t.Errorf("check: %+v", found)
+	}
+}

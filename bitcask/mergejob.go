@@ -73,11 +73,14 @@ func (j *mergeJob) open() {
 }
 
 // copyNext copies one record, unless it may go. A source with a record that is
-// damaged and counts is left as it is.
+// damaged and counts is left as it is; one that was put anew does not.
 func (j *mergeJob) copyNext(now int64, clockTrusted bool, op *putOp) (cost int64, err error) {
 	l, s := j.lane, j.store
 	at := place{j.sources[j.copied], j.entries[j.next]}
 	dead, cost, err := l.replaced(at, l.snapshot(), op)
+	if err != nil && l.hasCopy(at) {
+		dead, err = true, nil
+	}
 	if err != nil {
 		j.skipSource()
 		return cost, nil

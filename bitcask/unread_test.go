@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -508,5 +510,40 @@ func TestUnreadSpell(t *testing.T) {
 		if u.isOver() != tc.over {
 			t.Errorf("%s: over: %v", tc.name, u.isOver())
 		}
+	}
+}
+
+// TestUnreadConcurrently: reads that fail now and then, puts, pages and maintenance side
+// by side: when the disk reads again, everything is there.
+func TestUnreadConcurrently(t *testing.T) {
+	for _, b := range []Bucket{events, plain} {
+		w := newBadSlot(t, b, true)
+		var reads atomic.Int64
+		w.fsys.Inject(func(op vfs.Op) error {
+			if op.Kind == vfs.OpRead && reads.Add(1)%3 > 0 {
+				return syscall.EIO
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				for j := range 30 {
+					o := w.all[(i*7+j)%len(w.all)]
+					_ = w.s.getErr(o, t0)
+					_, _ = w.s.putTest(o)
+					_, _ = w.s.Recheck(o.b, o.hash(), o.epoch, t0, []byte(o.key), o.rec.Version())
+					_, _ = w.s.Page(o.b, slotAt(t0), t0, 0, func(Head, error) bool { return true })
+				}
+			})
+		}
+		for range 100 {
+			w.now += 20
+			_, _ = w.d.Maintain(w.now, true)
+		}
+		wg.Wait()
+		w.fsys.Inject(nil)
+		w.pass(1200)
+		w.whole("when the disk reads again")
 	}
 }
