@@ -39,6 +39,7 @@ type Cluster struct {
 
 	quorumMu sync.RWMutex
 	quorum   *quorum // of the era of the document; nil while it is changed
+	rewrite  string  // the log that has to be written anew first, if any; only keep looks at it
 
 	heard     moment       // when another node was last heard
 	proposing atomic.Int64 // proposals under way

@@ -2,9 +2,13 @@ package cluster
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -83,6 +87,10 @@ func (c *Cluster) keep() {
 			return
 		case <-c.keeper.wake:
 		case <-retry:
+		case <-c.logUnsure():
+			c.closeLog()
+			retry = time.After(0)
+			continue
 		}
 		h, newer := c.keeper.taken()
 		if !newer {
@@ -123,6 +131,28 @@ func (c *Cluster) write(h held) error {
 	return err
 }
 
+// logUnsure returns a channel that is closed when the log is not certain to be on disk.
+func (c *Cluster) logUnsure() <-chan struct{} {
+	if q := c.era(); q != nil {
+		return q.store.unsure
+	}
+	return nil
+}
+
+// closeLog ends this node's part in Raft until its log is written anew.
+func (c *Cluster) closeLog() {
+	c.quorumMu.Lock()
+	q := c.quorum
+	c.quorum = nil
+	c.quorumMu.Unlock()
+	c.rewrite = filepath.Join(q.dir, logName)
+	c.stats.writeFailures.Add(1)
+	c.cfg.Log.Error("the disk could not make the log of the agreed state durable: it is written anew, and until then this node does not vote; look after the disk", "log", c.rewrite)
+	if err := q.close(); err != nil {
+		c.cfg.Log.Warn("the log was not closed cleanly", "error", err)
+	}
+}
+
 // changeEra ends this node's part in the Raft of an older era, keeps its log under
 // another name, and waits to be made a server of the new one.
 func (c *Cluster) changeEra(h held) {
@@ -137,6 +167,14 @@ func (c *Cluster) changeEra(h held) {
 		if err := old.close(); err != nil {
 			c.cfg.Log.Warn("the log of the last era was not closed cleanly", "error", err)
 		}
+	}
+	if c.rewrite != "" {
+		err := rewriteLog(c.rewrite)
+		if _, system := errors.AsType[syscall.Errno](err); system && !errors.Is(err, fs.ErrNotExist) { // else it is damaged, or set aside
+			c.cfg.Log.Error("the log of the agreed state cannot be written anew; it is tried again, and meanwhile this node does not vote", "error", err)
+			return
+		}
+		c.rewrite = ""
 	}
 	if err := c.openQuorum(h, false); err != nil {
 		c.cfg.Log.Error("the log of the new era cannot be opened; it is tried again, and meanwhile this node does not vote", "error", err)

@@ -177,6 +177,49 @@ func TestLogOnAFullDisk(t *testing.T) {
 	}
 }
 
+// After a sync that failed nothing is added to a log until it is written anew: then it
+// is the log it was, with its term and its vote.
+func TestLogThatCannotBeSynced(t *testing.T) {
+	var fail atomic.Bool
+	defer func(before func(*bbolt.DB, func(*bbolt.Tx) error) error) { updateBolt = before }(updateBolt)
+	updateBolt = func(db *bbolt.DB, change func(*bbolt.Tx) error) error {
+		if fail.Swap(false) {
+			return syscall.EIO
+		}
+		return db.Update(change)
+	}
+	n := newTestNode(t, "a").mustStart()
+	defer n.stop()
+	n.touch(7)
+	file := filepath.Join(n.cfg.Disks[0].Path, "node", "raft-1", logName)
+	before, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, store, term := n.era().log, n.era().store, n.era().raft.CurrentTerm()
+	fail.Store(true)
+	n.touch(8)
+	says(t, store.Set([]byte("x"), nil), "the file is written anew")
+	after, err := os.Stat(file)
+	if err != nil || os.SameFile(before, after) {
+		t.Errorf("it is the same file, %v", err)
+	}
+	if q := n.era(); q.log != was || q.raft.CurrentTerm() < term {
+		t.Errorf("it is log %v in term %d, and was %v in term %d", q.log, q.raft.CurrentTerm(), was, term)
+	}
+	n.stop()
+	n.mustStart()
+	sees(t, 8, n)
+
+	for err, failed := range map[error]bool{
+		syscall.EIO: true, syscall.ENOSPC: true, &os.PathError{Err: syscall.EIO}: true, &os.PathError{Err: syscall.ENOSPC}: false, errors.New("x"): false,
+	} {
+		if syncFailed(err) != failed {
+			t.Errorf("%v: %v", err, !failed)
+		}
+	}
+}
+
 // A node starts although its log is damaged, which is kept aside. Nobody else can
 // make it a voter again where nobody else is: then it says what to do.
 func TestDamagedLog(t *testing.T) {

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -43,7 +47,11 @@ type logStore struct {
 	disk [16]byte
 	stop chan struct{} // closed by Close
 
-	closing sync.Once
+	// closed when a sync failed: what is on the disk is not what was read from it, and
+	// the next sync that succeeds does not tell. Nothing is written any more.
+	unsure chan struct{}
+
+	closing, failing sync.Once
 }
 
 const (
@@ -72,7 +80,7 @@ const lockWait = time.Second
 
 // openLogStore opens the log, or makes it, with a new id, if there is none.
 func openLogStore(path string, newID logID, disk [16]byte) (*logStore, error) {
-	s := &logStore{path: path, stop: make(chan struct{})}
+	s := &logStore{path: path, stop: make(chan struct{}), unsure: make(chan struct{})}
 	err := s.guard("open", func() (err error) {
 		s.db, err = openBolt(path, 0o644, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 		if err != nil {
@@ -242,46 +250,102 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs implements [raft.LogStore]. The entries are durable when it returns.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	return s.guard("write", func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(logBucket)
-			for _, l := range logs {
-				if int64(len(l.Data)) > math.MaxUint32 {
-					return fmt.Errorf("entry %d has %d bytes, too many", l.Index, len(l.Data))
-				}
-				if err := b.Put(indexKey(l.Index), appendEntry(nil, l)); err != nil {
-					return err
-				}
+	return s.update("write", func(tx *bbolt.Tx) error {
+		b := tx.Bucket(logBucket)
+		for _, l := range logs {
+			if int64(len(l.Data)) > math.MaxUint32 {
+				return fmt.Errorf("entry %d has %d bytes, too many", l.Index, len(l.Data))
 			}
-			return nil
-		})
+			if err := b.Put(indexKey(l.Index), appendEntry(nil, l)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // DeleteRange implements [raft.LogStore]. Both ends are deleted too.
 func (s *logStore) DeleteRange(first, last uint64) error {
-	return s.guard("delete", func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			var keys [][]byte // deleting moves the cursor
-			c := tx.Bucket(logBucket).Cursor()
-			for k, _ := c.Seek(indexKey(first)); k != nil && binary.BigEndian.Uint64(k) <= last; k, _ = c.Next() {
-				keys = append(keys, k)
+	return s.update("delete", func(tx *bbolt.Tx) error {
+		var keys [][]byte // deleting moves the cursor
+		c := tx.Bucket(logBucket).Cursor()
+		for k, _ := c.Seek(indexKey(first)); k != nil && binary.BigEndian.Uint64(k) <= last; k, _ = c.Next() {
+			keys = append(keys, k)
+		}
+		for _, k := range keys {
+			if err := tx.Bucket(logBucket).Delete(k); err != nil {
+				return err
 			}
-			for _, k := range keys {
-				if err := tx.Bucket(logBucket).Delete(k); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 
 // Set implements [raft.StableStore].
 func (s *logStore) Set(key, value []byte) error {
-	return s.guard("write", func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stableBucket).Put(key, value) })
+	return s.update("write", func(tx *bbolt.Tx) error { return tx.Bucket(stableBucket).Put(key, value) })
+}
+
+// update changes the file, durably.
+func (s *logStore) update(what string, change func(*bbolt.Tx) error) error {
+	return s.guard(what, func() error {
+		select {
+		case <-s.unsure:
+			return errors.New("the disk could not make an earlier change durable; the file is written anew")
+		default:
+		}
+		err := updateBolt(s.db, change)
+		if syncFailed(err) {
+			s.failing.Do(func() { close(s.unsure) })
+		}
+		return err
 	})
+}
+
+// updateBolt is replaced by tests.
+var updateBolt = (*bbolt.DB).Update
+
+// syncFailed reports whether an error is that of a sync, or of a disk that cannot
+// write: bbolt wraps those of writes, which say what was written to.
+func syncFailed(err error) bool {
+	_, system := errors.AsType[syscall.Errno](err)
+	_, write := errors.AsType[*fs.PathError](err)
+	return system && !write || errors.Is(err, syscall.EIO)
+}
+
+// rewriteLog writes a log to another file, from what the system has of it in memory,
+// and puts that into its place. After a sync that failed this makes it durable, which
+// one more sync would not: the system does not write again what it could not write.
+func rewriteLog(path string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("it is damaged: %v", r)
+		}
+	}()
+	db, err := bbolt.Open(path, 0o644, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	next, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(next)
+		return err
+	})
+	if err := errors.Join(err, next.Sync(), next.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Get implements [raft.StableStore].

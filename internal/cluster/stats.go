@@ -29,7 +29,7 @@ type Stats struct {
 	Proposals, ProposalFailures, Forwarded uint64
 	Documents                              uint64 // that became the newest one here
 	Learned                                uint64 // of these from other nodes, not by Raft
-	WriteFailures                          uint64 // a document could not be written to all disks
+	WriteFailures                          uint64 // a document could not be written to all disks, or the log not be made durable
 	CatchUps, CatchUpFailures              uint64
 	Eras                                   uint64 // changes of the era
 	TwoOrigins                             uint64 // documents refused: their era was begun twice
