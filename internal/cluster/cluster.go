@@ -42,7 +42,8 @@ type Cluster struct {
 	rewrite  string  // the log that has to be written anew first, if any; only keep looks at it
 
 	heard     moment       // when another node was last heard
-	proposing atomic.Int64 // proposals under way
+	proposing atomic.Int64 // proposals of this node under way
+	passing   atomic.Int64 // those of others
 	started   time.Time
 
 	refusedMu sync.Mutex

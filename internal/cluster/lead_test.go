@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mayflydb/mayfly/internal/agreed"
+	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
 
@@ -87,6 +88,11 @@ func tellsDuties(t *testing.T, n *testNode) {
 		t.Error("one proposal too many counts as tried")
 	}
 	n.proposing.Store(0)
+	n.passing.Store(maxProposals) // what others ask does not keep a leader from its duties
+	defer n.passing.Store(0)
+	if a := n.answerProposal(t.Context(), message{Op: opPropose, Body: append([]byte{0}, encodedCommand(t, cmd)[1:]...)}); a.Err == nil || a.Err.Code != object.CodeOverload {
+		t.Errorf("one proposal too many of others: %+v", a)
+	}
 	if cmd.Now = -1; !n.duty(cmd) {
 		t.Error("one that is refused does not count as tried")
 	}

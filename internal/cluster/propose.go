@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxProposals  = 64                    // under way at once
+	maxProposals  = 64                    // under way at once, of this node, and as many that others have brought
 	electionWaits = 4                     // times Timing.Election that a leader is waited for
 	proposePause  = 50 * time.Millisecond // between two looks whether there is a leader
 )
@@ -302,11 +302,11 @@ func (c *Cluster) answerProposal(ctx context.Context, q message) message {
 	if _, err := agreed.UnmarshalCommand(q.Body[1:]); err != nil {
 		return message{Err: object.Errorf(object.CodeBadRequest, object.NotDone, "a command that cannot be read: %w", err)}
 	}
-	if c.proposing.Add(1) > maxProposals {
-		c.proposing.Add(-1)
+	if c.passing.Add(1) > maxProposals {
+		c.passing.Add(-1)
 		return message{Err: object.Errorf(object.CodeOverload, object.NotDone, "%d changes are being agreed on already: try again", maxProposals)}
 	}
-	defer c.proposing.Add(-1)
+	defer c.passing.Add(-1)
 	result, err := c.propose(ctx, append([]byte{entryCommand}, q.Body[1:]...), hop(q.Body[0]))
 	if err != nil {
 		return message{Err: object.AsError(err)}
