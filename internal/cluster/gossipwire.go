@@ -29,7 +29,8 @@ const (
 	maxPacketBytes   = 64 << 10
 	packetBacklog    = 64
 	gossipBacklog    = 16
-	maxGossipIn      = 64 // connections that others have made; each lasts as long as Timing.Ask at most
+	maxGossipHeard   = 32 << 20 // bytes of exchanges that are being read
+	maxGossipIn      = 64       // connections that others have made; each lasts as long as Timing.Ask at most
 )
 
 // parsePacket returns what memberlist said. mine is false if the packet is another
@@ -70,7 +71,7 @@ func newGossipWire(me func() identity, advertise netip.AddrPort, packets net.Pac
 	w := &gossipWire{
 		me: me, advertise: advertise, packets: packets, stats: stats, lost: lost, timeout: timeout,
 		packetCh: make(chan *memberlist.Packet, packetBacklog), streamCh: make(chan net.Conn, gossipBacklog),
-		in: newConns(maxGossipIn, &stats.crowded), out: newConns(0, nil), ctx: ctx, stop: stop,
+		in: newConns(maxGossipIn, maxGossipHeard, &stats.crowded), out: newConns(0, 0, nil), ctx: ctx, stop: stop,
 	}
 	_ = packets.SetReadDeadline(time.Time{}) // fails only on a closed socket, which the read reports
 	w.wg.Go(w.listen)

@@ -232,6 +232,7 @@ func raftConfig(cfg Config, log logID, lines *lineLog) *raft.Config {
 	if n := cfg.snapshotEvery; n > 0 {
 		rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs = n, cfg.Timing.Upkeep, 1
 	}
+	rc.MaxAppendEntries = maxAppend
 	rc.ShutdownOnRemove = false // it is a server again when the leader has seen that it is here
 	rc.NoLegacyTelemetry = true
 	rc.LogOutput, rc.LogLevel = lines, "INFO"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/mayflydb/mayfly/internal/agreed"
 	"github.com/mayflydb/mayfly/internal/object"
 	"github.com/mayflydb/mayfly/ring"
 )
@@ -44,6 +45,11 @@ func serverID(log logID) raft.ServerID { return raft.ServerID(log.String()) }
 const (
 	raftBacklog = 16  // connections that wait for Raft to take them
 	maxRaftIn   = 128 // connections that others have made; a leader makes a few to each server
+
+	// A message of a leader has maxAppend commands at most, of which one may be the
+	// document the era begins with, or a snapshot. There is one leader.
+	maxAppend    = 8
+	maxRaftHeard = 2 * (agreed.MaxDocumentBytes + maxAppend*agreed.MaxCommandBytes) // bytes
 )
 
 // A raftStreams is Raft's [raft.StreamLayer] over the shared port.
@@ -67,7 +73,7 @@ func newRaftStreams(me func() identity, lookup lookup, stats *streamCounters) *r
 	id := me()
 	return &raftStreams{
 		self: serverAddress(id.Node, id.Log), me: me, lookup: lookup, stats: stats,
-		queue: make(chan net.Conn, raftBacklog), in: newConns(maxRaftIn, &stats.crowded), out: newConns(0, nil), ctx: ctx, stop: stop, closed: make(chan struct{}),
+		queue: make(chan net.Conn, raftBacklog), in: newConns(maxRaftIn, maxRaftHeard, &stats.crowded), out: newConns(0, 0, nil), ctx: ctx, stop: stop, closed: make(chan struct{}),
 	}
 }
 

@@ -67,7 +67,7 @@ type streamCounters struct {
 // serveStreams begins to take connections from the port.
 func serveStreams(mux *Mux, h host, ask time.Duration, log *slog.Logger, stats *streamCounters) *streams {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &streams{mux: mux, host: h, ask: ask, log: log, stats: stats, stop: stop, talking: newConns(maxTalking, &stats.crowded)}
+	s := &streams{mux: mux, host: h, ask: ask, log: log, stats: stats, stop: stop, talking: newConns(maxTalking, 0, &stats.crowded)}
 	s.wg.Go(func() { s.run(ctx) })
 	return s
 }
@@ -252,7 +252,10 @@ func judgeAll(me identity, p preface) (Verdict, string) {
 // nothing for longest makes room for another.
 type conns struct {
 	most    int            // at once; 0: no bound
+	heard   int64          // bytes that may have come and were not answered, in all, besides littleHeard of each; 0: no bound
 	crowded *atomic.Uint64 // counts those that had to go
+
+	unanswered atomic.Int64
 
 	mu     sync.Mutex
 	closed bool
@@ -260,28 +263,50 @@ type conns struct {
 	idle   sync.Cond // when none is open
 }
 
-func newConns(most int, crowded *atomic.Uint64) *conns {
-	c := &conns{most: most, crowded: crowded, open: make(map[*ownedConn]struct{})}
+func newConns(most int, heard int64, crowded *atomic.Uint64) *conns {
+	c := &conns{most: most, heard: heard, crowded: crowded, open: make(map[*ownedConn]struct{})}
 	c.idle.L = &c.mu
 	return c
 }
 
+// littleHeard is how much may come on a connection before an answer without being
+// counted.
+const littleHeard = 64 << 10 // bytes
+
 // An ownedConn leaves its set when it is closed.
 type ownedConn struct {
 	net.Conn
-	set  *conns
-	said atomic.Int64 // when bytes came last, nanoseconds of Unix time
-	gone bool         // it had to go, and whoever has it has not closed it yet; under set.mu
+	set     *conns
+	said    atomic.Int64 // when bytes came last, nanoseconds of Unix time
+	pending atomic.Int64 // bytes that came and were not answered
+	gone    bool         // it had to go, and whoever has it has not closed it yet; under set.mu
 }
 
-// Read implements [net.Conn].
+// Read implements [net.Conn]. Whoever reads keeps what comes until it answers.
 func (o *ownedConn) Read(p []byte) (int, error) {
 	n, err := o.Conn.Read(p)
-	if n > 0 {
-		o.said.Store(time.Now().UnixNano())
+	if n == 0 {
+		return n, err
+	}
+	o.said.Store(time.Now().UnixNano())
+	if o.set.heard == 0 {
+		return n, err
+	}
+	all := o.set.unanswered.Add(int64(n))
+	if mine := o.pending.Add(int64(n)); mine > littleHeard && all > o.set.heard {
+		o.set.crowded.Add(1)
+		return 0, fmt.Errorf("%w: %d bytes came without an answer, %d on all connections", errCrowded, mine, all)
 	}
 	return n, err
 }
+
+// Write implements [net.Conn].
+func (o *ownedConn) Write(p []byte) (int, error) {
+	o.answered()
+	return o.Conn.Write(p)
+}
+
+func (o *ownedConn) answered() { o.set.unanswered.Add(-o.pending.Swap(0)) }
 
 // add returns the connection as one of the set, or closes it if the set is closed, or
 // full of those that had to go and were not closed yet.
@@ -329,6 +354,7 @@ func (c *conns) makeRoomLocked() {
 
 // leave takes the connection out of the set and returns it.
 func (o *ownedConn) leave() net.Conn {
+	o.answered()
 	o.set.mu.Lock()
 	defer o.set.mu.Unlock()
 	delete(o.set.open, o)

@@ -15,7 +15,7 @@ import (
 func TestConnsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var crowded atomic.Uint64
-		set := newConns(3, &crowded)
+		set := newConns(3, 0, &crowded)
 		var owned, there []net.Conn
 		add := func() error {
 			a, b := net.Pipe()
@@ -70,4 +70,50 @@ func TestConnsMakeRoom(t *testing.T) {
 			_ = nc.Close()
 		}
 	})
+}
+
+// What is read and not answered is bounded, over all connections; a little of each is
+// always read.
+func TestConnsHearSoMuch(t *testing.T) {
+	var crowded atomic.Uint64
+	set := newConns(9, 3*littleHeard, &crowded)
+	open := func() (*ownedConn, net.Conn) {
+		a, b := net.Pipe()
+		o, err := set.add(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = errors.Join(o.Close(), b.Close()) })
+		return o, b
+	}
+	hear := func(o *ownedConn, from net.Conn, bytes int) error {
+		go func() { _, _ = from.Write(make([]byte, bytes)) }()
+		_, err := io.ReadFull(o, make([]byte, bytes))
+		return err
+	}
+	long, longFrom := open()
+	if err := hear(long, longFrom, 3*littleHeard); err != nil {
+		t.Fatal(err)
+	}
+	short, shortFrom := open()
+	if err := hear(short, shortFrom, littleHeard); err != nil {
+		t.Errorf("a little: %v", err)
+	}
+	if err := hear(short, shortFrom, 1); !errors.Is(err, errCrowded) {
+		t.Errorf("more than a little: %v", err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, longFrom) }()
+	if _, err := long.Write([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	again, againFrom := open()
+	if err := hear(again, againFrom, 2*littleHeard-1); err != nil {
+		t.Errorf("after an answer: %v", err)
+	}
+	if err := errors.Join(long.Close(), short.Close(), again.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := set.unanswered.Load(); n != 0 || crowded.Load() != 1 {
+		t.Errorf("%d bytes are left, %d were counted", n, crowded.Load())
+	}
 }
