@@ -97,12 +97,15 @@ func TestPlainStream(t *testing.T) {
 	}
 }
 
-func FuzzPlainGossip(f *testing.F) {
+// What is looked at before a library reads it: no panic, whatever it is.
+func FuzzGuards(f *testing.F) {
+	f.Add(goldenConfiguration())
 	for _, s := range []string{exchange("\x00"), exchange("\xce\x00\x10\x00\x00"), compound("\x04a", "\x03b"), "\x0cssss\x00", "\x09"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		plainPacket(b)
+		_ = checkConfiguration(b)
 		for n := range b { // what is certain stays so, whatever follows
 			if ok, certain := plainStream(b[:n]); certain {
 				if again, still := plainStream(b); !still || again != ok {

@@ -65,16 +65,6 @@ func TestCheckRPC(t *testing.T) {
 	}
 }
 
-func FuzzConfiguration(f *testing.F) {
-	f.Add(goldenConfiguration())
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := checkConfiguration(b); err == nil {
-			raft.DecodeConfiguration(b)
-		}
-	})
-}
-
 // Who speaks Raft in the name of a member, and says what would end the process, is
 // refused; the node goes on, in its term.
 func TestHostileRaft(t *testing.T) {
