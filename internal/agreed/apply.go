@@ -22,9 +22,10 @@ const maxNow = 1 << 40
 // A step is a command being applied: d is a copy of the document before, whose
 // fields are replaced and never written through.
 type step struct {
-	d     *Document
-	now   int64
-	notes []string
+	d      *Document
+	now    int64
+	notes  []string
+	gaveUp bool // a change could not be carried out when all had promised
 }
 
 // Apply returns the document after a command, and what came of it. It depends
@@ -35,7 +36,7 @@ func (d *Document) Apply(c Command) (*Document, Result) {
 	next.Version.Index++
 	s := &step{d: &next, now: c.Now}
 	err := s.apply(c)
-	if err == nil {
+	if err == nil && !s.gaveUp { // a return would be promised, and fail, again and again
 		s.beginReturn()
 	}
 	if err != nil {

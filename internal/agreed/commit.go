@@ -160,6 +160,7 @@ func (s *step) event(e ring.ChangeEvent) {
 				s.note("the change for slot %d was given up as all had promised: %v", next.Boundary, err)
 				next, _ = s.d.Change.Step(s.d.Timing(), ring.ChangeEvent{Kind: ring.Cancel, Now: s.now})
 				s.unstage()
+				s.gaveUp = true
 			}
 		}
 	}

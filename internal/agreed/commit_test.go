@@ -234,3 +234,35 @@ func TestTooLongAHistory(t *testing.T) {
 		t.Errorf("%+v, staged %v", s.d.Change, s.d.Staged)
 	}
 }
+
+// A return that cannot be carried out is not proposed again at once, which would be
+// promised and given up for ever, but with the next command.
+func TestReturnThatCannotBe(t *testing.T) {
+	defer func(before int) { maxHistoryBytes = before }(maxHistoryBytes)
+	before := maxHistoryBytes
+	s := newStory(t, 4)
+	s.must(Command{Kind: Down, Node: nodeID(1)})
+	s.now += 3600
+	s.must(Command{Kind: Up, Node: nodeID(1)})
+	if s.d.Pending == nil {
+		t.Fatal("no return is pending")
+	}
+	maxHistoryBytes = 1
+	waiting := s.d.Change.Waiting
+	s.promise(waiting[1:]...)
+	r := s.must(Command{Kind: Promised, Node: waiting[0], Round: s.d.Change.Round, Highest: ring.NoEpoch})
+	if m := s.expect(1, Valid); s.d.Pending != nil || s.d.Change.Phase != ring.Idle || !m.Back || len(r.Notes) == 0 || !strings.Contains(r.Notes[0], "was given up as all had promised: the history of rings would have") {
+		t.Fatalf("%+v, %+v: %v", s.d.Change, m, r.Notes)
+	}
+	maxHistoryBytes = before
+	next := s.d.Settings
+	next.LatenessSeconds++
+	s.must(Command{Kind: SetSettings, Settings: next})
+	if s.d.Pending == nil {
+		t.Fatal("no return is pending again")
+	}
+	s.allPromise()
+	if s.expect(1, Valid).Down {
+		t.Error("it is down still")
+	}
+}

@@ -160,6 +160,9 @@ func (s *step) fixReturn(ids []ring.NodeID, boundary int64) error {
 		}
 		h = next
 	}
+	if err := checkSize(h); err != nil {
+		return err
+	}
 	s.move(h)
 	s.d.Pending = nil
 	for _, id := range ids {

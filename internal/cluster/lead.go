@@ -21,6 +21,7 @@ type leadership struct {
 	trusted bool      // the clock has not jumped lately, see expiry.Trust
 	trimmed time.Time // when it last looked whether the history can be trimmed
 	said    map[ring.NodeID]string
+	nudged  time.Time // when a return that had been given up was proposed again
 }
 
 // lead performs the leader's duties while this node leads, until the cluster ends.
@@ -195,19 +196,22 @@ func (c *Cluster) dueCommand(l *leadership, doc *agreed.Document) (agreed.Comman
 	return agreed.Command{}, false
 }
 
-// dueFor returns Down for a member that has been silent for too long, and Up for
-// one that is back.
+// dueFor returns Down for a member that has been silent for too long, also if it was
+// back meanwhile, and others wait for its promise; and Up for one that is back. What
+// came to nothing is proposed again, but not all the time.
 func (c *Cluster) dueFor(l *leadership, doc *agreed.Document, m agreed.Member, now int64) (agreed.Command, bool) {
 	alive, silent := c.silence(l, m.ID)
 	cmd := agreed.Command{Now: now, Node: m.ID}
 	switch {
-	case m.State == agreed.Valid && !m.Down && !alive && silent >= c.cfg.DownAfter:
+	case m.State == agreed.Valid && (!m.Down || m.Back) && !alive && silent >= c.cfg.DownAfter:
 		cmd.Kind = agreed.Down
 		for _, other := range doc.Members {
 			if other.ID != m.ID && other.State.Live() && !c.Alive(other.ID) {
 				cmd.Silent = append(cmd.Silent, other.ID)
 			}
 		}
+	case m.Back && alive && time.Since(l.nudged) < c.cfg.DownAfter:
+		return cmd, false
 	case m.Down && alive:
 		cmd.Kind = agreed.Up
 	default:
@@ -222,6 +226,9 @@ func (c *Cluster) dueFor(l *leadership, doc *agreed.Document, m agreed.Member, n
 	if why := wouldChange(doc, cmd); why != "" {
 		c.cfg.Log.Info("a member cannot be marked now; it is tried again when the document has changed", "member", m.Name, "as", cmd.Kind.String(), "reason", why)
 		return cmd, false
+	}
+	if m.Back && cmd.Kind == agreed.Up {
+		l.nudged = time.Now()
 	}
 	return cmd, true
 }

@@ -97,3 +97,63 @@ func tellsDuties(t *testing.T, n *testNode) {
 		t.Error("one that is refused does not count as tried")
 	}
 }
+
+// Which member is to be marked: one that was back and is silent again is Down, or its
+// return would wait for it for ever; one whose return was given up is nudged now and
+// then.
+func TestWhoIsDue(t *testing.T) {
+	doc, err := agreed.Found(agreed.Founding{Cluster: seq(0x10), Name: "prod", Settings: agreed.DefaultSettings(), Bits: 3, Members: []agreed.Member{
+		{ID: nodeID("a"), Name: "a", Weight: 1, Disks: []agreed.DiskID{id("a")}, Address: "h:1"},
+		{ID: nodeID("b"), Name: "b", Weight: 1, Disks: []agreed.DiskID{id("b")}, Address: "h:2"},
+		{ID: nodeID("c"), Name: "c", Weight: 1, Disks: []agreed.DiskID{id("c")}, Address: "h:3"},
+		{ID: nodeID("d"), Name: "d", Weight: 1, Disks: []agreed.DiskID{id("d")}, Address: "h:4"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{cfg: Config{Node: nodeID("a")}.withDefaults(), gossip: &gossip{seen: map[ring.NodeID]sighting{}}}
+	now := time.Now().Unix()
+	l := leadership{said: map[ring.NodeID]string{}}
+	due := func(claim string, alive bool, silent time.Duration, want agreed.Kind) {
+		t.Helper()
+		for _, name := range []string{"b", "c", "d"} {
+			c.gossip.seen[nodeID(name)] = sighting{Alive: true}
+		}
+		c.gossip.seen[nodeID("b")] = sighting{Alive: alive, Since: time.Now().Add(-silent)}
+		m, _ := doc.Member(nodeID("b"))
+		cmd, is := c.dueFor(&l, doc, m, now)
+		if !is {
+			cmd.Kind = 0
+		}
+		if cmd.Kind != want {
+			t.Errorf("%s: %v, want %v", claim, cmd.Kind, want)
+		}
+		if is {
+			next, result := doc.Apply(cmd)
+			if result.Err != nil {
+				t.Fatalf("%s: %v", claim, result.Err)
+			}
+			doc = next
+		}
+	}
+	due("it answers", true, 0, 0)
+	due("silent for a moment", false, time.Second, 0)
+	due("silent for long", false, time.Hour, agreed.Down)
+	due("down", false, time.Hour, 0)
+	due("it answers again", true, 0, agreed.Up)
+	if m, _ := doc.Member(nodeID("b")); !m.Back || doc.Pending == nil {
+		t.Fatalf("%+v", m)
+	}
+	due("it is back", true, 0, 0)
+	due("silent again for a moment", false, time.Second, 0)
+	due("silent again for long", false, time.Hour, agreed.Down)
+	due("it answers once more", true, 0, agreed.Up)
+	recovered := doc.Recovered() // its return was given up
+	doc = recovered
+	due("its return was given up", true, 0, agreed.Up)
+	doc = recovered
+	doc.Version.Index++
+	due("and again", true, 0, 0)
+	l.nudged = time.Now().Add(-time.Hour)
+	due("and again, later", true, 0, agreed.Up)
+}
