@@ -211,7 +211,8 @@ const (
 	GiveRecord
 	// DropRecord: the job's record is not needed any more.
 	DropRecord
-	// OweRecord: the side could not be given the object; remember it.
+	// OweRecord: the side could not be given the object, or has a damaged copy;
+	// remember it.
 	OweRecord
 	// Prepare: raise side 0's drop horizon of the bucket, durably, and sync the
 	// lane's records there, whatever the bucket's policy.

@@ -417,7 +417,8 @@ func TestMergeFaults(t *testing.T) {
 		{"side 0 calls it expired", "give 0", code(object.CodeExpired), true, true, "give 0 a"},
 		{"another cannot be given its copy: it is owed", "give 2", code(object.CodeOverload), true, true, "owe 2 a"},
 		{"another holds other bytes: it is owed", "give 2", code(object.CodeConflict), true, true, "owe 2 a"},
-		{"who listed it has it damaged", "fetch 1", code(object.CodeCorrupt), true, false, "fetch 1 a"},
+		{"who listed it has it damaged: it is owed a good one", "fetch 1", code(object.CodeCorrupt), true, false, "owe 1 a"},
+		{"who listed it has it no more", "fetch 1", code(object.CodeAbsent), true, false, "fetch 1 a"},
 		{"who listed it cannot be asked any more", "fetch 1", down, false, false, "fetch 1 a"},
 		{"it expired meanwhile", "fetch 1", code(object.CodeExpired), true, true, "fetch 1 a"},
 	} {

@@ -217,6 +217,9 @@ func (m *Merge) fetched(ev MergeEvent, out []MergeAction) []MergeAction {
 		job.moves = nil // nobody needs it any more
 	case ev.Err.Code == object.CodeCorrupt, ev.Err.Code == object.CodeAbsent:
 		m.sides[ev.Owner].incomplete = true // it listed what it does not have
+		if ev.Err.Code == object.CodeCorrupt && m.takes(ev.Owner) {
+			out = append(out, MergeAction{Kind: OweRecord, Owner: ev.Owner, Item: move.item}) // whoever gives it finds the damage there
+		}
 	case ev.Owner > 0:
 		m.sides[ev.Owner].out = true
 	case move.rescue: // the value that would lose its key is here and cannot be read now
