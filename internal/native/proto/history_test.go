@@ -32,7 +32,7 @@ func TestGoldenHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "8e000000" + hex.EncodeToString(rings) + "02000000" +
+	want := "92000000" + hex.EncodeToString(rings) + "02000000" +
 		"01" + strings.Repeat("00", 15) + "0600" + hex.EncodeToString([]byte("a:7070")) +
 		"02" + strings.Repeat("00", 15) + "0700" + hex.EncodeToString([]byte("[::1]:7"))
 	b := AppendHistory(nil, h)
