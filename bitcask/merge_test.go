@@ -370,19 +370,27 @@ func mustPutAny(t testing.TB, s *Store, o *testObject) {
 	}
 }
 
-// A segment with a record that counts and cannot be read is left as it is; the
-// others are merged.
-func TestMergeLeavesDamage(t *testing.T) {
-	cfg := mergeConfig()
-	fsys := vfs.NewMem()
-	d, s := openAll(t, fsys, cfg)
-	n := newNotebook(t, s)
+// hitSealed is a disk with one sealed segment: of "hit", and of "often", which was
+// overwritten and makes it worth merging.
+func hitSealed(t *testing.T, cfg Config) (fsys *vfs.Mem, d *Disk, s *Store, n *notebook) {
+	t.Helper()
+	fsys = vfs.NewMem()
+	d, s = openAll(t, fsys, cfg)
+	n = newNotebook(t, s)
 	n.put("hit", 300)
 	n.put("often", 3000)
 	n.put("often", 10)
 	if err := s.Seal(plain, 0); err != nil {
 		t.Fatal(err)
 	}
+	return fsys, d, s, n
+}
+
+// A segment with a record that counts and cannot be read is left as it is; the
+// others are merged.
+func TestMergeLeavesDamage(t *testing.T) {
+	cfg := mergeConfig()
+	fsys, d, s, n := hitSealed(t, cfg)
 	n.put("other", 300)
 	n.put("twice", 3000)
 	n.put("twice", 10)
@@ -433,15 +441,7 @@ func TestMergeLeavesDamage(t *testing.T) {
 // merged until it was put anew.
 func TestMergeDropsUnread(t *testing.T) {
 	cfg := mergeConfig()
-	fsys := vfs.NewMem()
-	d, s := openAll(t, fsys, cfg)
-	n := newNotebook(t, s)
-	n.put("hit", 300)
-	n.put("often", 3000)
-	n.put("often", 10)
-	if err := s.Seal(plain, 0); err != nil {
-		t.Fatal(err)
-	}
+	fsys, d, s, n := hitSealed(t, cfg)
 	hit, first := n.newest["hit"], segmentsOf(t, fsys)[0]
 	fsys.Inject(failSector(first, offsetOf(t, s, hit)+frameSize))
 	for _, anew := range []bool{false, true} {

@@ -36,6 +36,23 @@ func (w *syncWorld) nextVersion() ring.Version {
 // that is filled is 10,000.
 const unwritten = 10_010
 
+// owners has these nodes be the members of the newest ring, from the first unwritten
+// slot on.
+func (w *syncWorld) owners(ids ...int) {
+	w.t.Helper()
+	var nodes []ring.Node
+	for _, i := range ids {
+		nodes = append(nodes, ring.Node{ID: w.nodes[i].id, Name: fmt.Sprint("n", i), Weight: 1})
+	}
+	r, _, err := ring.Claim(nodes, 0, 3, w.history.Newest())
+	if err == nil {
+		w.history, err = w.history.Append(w.nextVersion(), unwritten, r)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // leave has node out leave, and one of the candidates take its place.
 func (w *syncWorld) leave(out int, reason ring.Reason, candidates ...int) {
 	w.t.Helper()
@@ -231,17 +248,7 @@ func TestPlainHandoverIsTakenOver(t *testing.T) {
 	w.fill("one", 0, 1)
 	w.fill("two", 1, 2)
 	w.fill("three", 0, 2)
-	var nodes []ring.Node
-	for _, i := range []int{2, 3, 4} {
-		nodes = append(nodes, ring.Node{ID: w.nodes[i].id, Name: fmt.Sprint("n", i), Weight: 1})
-	}
-	r, _, err := ring.Claim(nodes, 0, 3, w.history.Newest())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.history, err = w.history.Append(w.nextVersion(), unwritten, r); err != nil {
-		t.Fatal(err)
-	}
+	w.owners(2, 3, 4)
 	w.put(w.record("notes", "late", "late", 2000), 3, 4)
 	before := w.history
 	w.nodes[1].away = true
@@ -266,20 +273,12 @@ func TestPlainHandoverOutlivesItsRing(t *testing.T) {
 	w := newDutyWorld(t, 5)
 	w.fill("all", 0, 1, 2)
 	w.fill("two", 1, 2)
-	var nodes []ring.Node
-	for _, i := range []int{0, 3, 4} {
-		nodes = append(nodes, ring.Node{ID: w.nodes[i].id, Name: fmt.Sprint("n", i), Weight: 1})
-	}
-	r, _, err := ring.Claim(nodes, 0, 3, w.history.Newest())
+	w.owners(0, 3, 4)
+	h, err := w.history.Trim(w.nextVersion(), unwritten+5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.history, err = w.history.Append(w.nextVersion(), unwritten, r); err != nil {
-		t.Fatal(err)
-	}
-	if w.history, err = w.history.Trim(w.nextVersion(), unwritten+5); err != nil {
-		t.Fatal(err)
-	}
+	w.history = h
 	w.nodes[2].away = true
 	for _, i := range []int{3, 4} {
 		w.rounds(w.merger(i))

@@ -401,18 +401,20 @@ func (c *clusterTest) checkListed() {
 	for i := range c.nodes {
 		cl := c.dial(i, 10*time.Second)
 		for epoch, keys := range want {
-			listed, certain, err := cl.Keys(c.t.Context(), epoch, "ams")
-			for deadline := time.Now().Add(20 * time.Second); (err != nil || !certain) && time.Now().Before(deadline); {
-				time.Sleep(100 * time.Millisecond) // a node was too slow to answer
+			var listed []event.Key
+			var certain bool
+			var err error
+			eventually(c.t, "all owners of the row answered in time", func() bool {
 				listed, certain, err = cl.Keys(c.t.Context(), epoch, "ams")
-			}
+				return err == nil && certain
+			})
 			var got []string
 			for _, k := range listed {
 				got = append(got, k.String())
 			}
 			slices.Sort(got)
 			slices.Sort(keys)
-			if err != nil || !certain || !slices.Equal(got, keys) {
+			if !slices.Equal(got, keys) {
 				c.t.Errorf("node %d lists of second %d (certain: %t, %v) %d keys: %q; tailed were %d: %q", i+1, epoch, certain, err, len(got), got, len(keys), keys)
 			}
 		}
